@@ -1,0 +1,69 @@
+# make demo   set everything up, find nuclei in real images, say where the result is
+# make test   set everything up, pass the tests on TensorFlow, JAX and PyTorch
+# make help   the rest
+
+PYTHON ?= python3
+VENV ?= .venv
+# What the tests run on. The extras in pyproject.toml name the ranges that users may install.
+TENSORFLOW ?= tensorflow>=2.18
+JAX ?= jax>=0.5,<0.11
+TORCH ?= torch==2.13.0
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: help setup setup-backends demo test test-all lint format bench clean
+
+help:
+	@echo "make setup     virtual environment in $(VENV), with TensorFlow (CPU)"
+	@echo "make demo      nuclei found in held-out microscope images"
+	@echo "make test      lint aside, every test that is quick, on all three backends"
+	@echo "make test-all  the slow ones too (training on JAX and PyTorch)"
+	@echo "make lint      ruff: lint and format"
+	@echo "make bench     the measurements in benchmarks/"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11 to 3.13 is needed; this is ' + sys.version.split()[0] + '. Try: make PYTHON=python3.12 ...')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet "$(TENSORFLOW)" -e ".[tensorflow,dev]"
+	@touch $@
+
+setup-backends: $(VENV)/.ready-backends
+
+$(VENV)/.ready-backends: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet "$(JAX)" "$(TORCH)"
+	@touch $@
+
+demo: setup
+	$(BIN)/mrcnn demo --output out/demo
+
+test: setup-backends
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
+	KERAS_BACKEND=jax $(PYTEST) -m "backends and not slow"
+	KERAS_BACKEND=torch $(PYTEST) -m "backends and not slow"
+
+test-all: setup-backends
+	KERAS_BACKEND=tensorflow $(PYTEST)
+	KERAS_BACKEND=jax $(PYTEST) -m backends
+	KERAS_BACKEND=torch $(PYTEST) -m backends
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,317 @@
+"""Config: what a model is and how it is trained, as upper-case attributes that people override in a subclass."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+RESIZE_MODES = ("none", "square", "pad64", "crop")
+BACKBONES = ("resnet50", "resnet101", "resnet14")
+LOSS_NAMES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss")
+
+# The network halves the image six times: P6 is one 64th of it.
+SIZE_MULTIPLE = 64
+
+_META_SIZE_WITHOUT_CLASSES = 12
+
+# Fields that are whole numbers of at least 1.
+_COUNTS = (
+    "GPU_COUNT", "IMAGES_PER_GPU", "STEPS_PER_EPOCH", "NUM_CLASSES", "IMAGE_CHANNEL_COUNT", "POOL_SIZE",
+    "MASK_POOL_SIZE", "TRAIN_ROIS_PER_IMAGE", "MAX_GT_INSTANCES", "DETECTION_MAX_INSTANCES", "PRE_NMS_LIMIT",
+    "POST_NMS_ROIS_TRAINING", "POST_NMS_ROIS_INFERENCE", "RPN_ANCHOR_STRIDE", "RPN_TRAIN_ANCHORS_PER_IMAGE",
+    "FPN_CLASSIF_FC_LAYERS_SIZE", "TOP_DOWN_PYRAMID_SIZE", "RPN_CONV_SIZE", "MASK_CONV_SIZE", "LOADER_WORKERS",
+)  # fmt: skip
+_DERIVED = ("BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot work. The message names the field, what it holds and what would do."""
+
+
+class Config:
+    """The base configuration. Subclass it, override what differs, and make an instance:
+
+        class NucleusConfig(Config):
+            NAME = "nucleus"
+            NUM_CLASSES = 1 + 1
+
+        config = NucleusConfig()
+
+    An attribute whose name nearly is a field's (`IMAGE_MAX_DIMM`) is refused; any other is kept as the user's own.
+
+    Raises:
+        ConfigError: a value that cannot work, or a misspelled field.
+    """
+
+    # Name of the experiment: log directories and checkpoints carry it in lower case.
+    NAME: str | None = None
+
+    # Batch: IMAGES_PER_GPU x GPU_COUNT images a step.
+    GPU_COUNT = 1
+    IMAGES_PER_GPU = 2
+
+    STEPS_PER_EPOCH = 1000
+    VALIDATION_STEPS = 50
+
+    # "resnet50", "resnet101", "resnet14" (small, for a CPU), or a callable
+    # (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
+    BACKBONE: str | Callable = "resnet101"
+    # With a callable backbone: a callable (image_shape) -> [levels, (height, width)]. None: from the strides.
+    COMPUTE_BACKBONE_SHAPE: Callable | None = None
+    # Strides of P2..P6 in pixels.
+    BACKBONE_STRIDES = [4, 8, 16, 32, 64]
+
+    # Widths: the classifier's hidden layers, the pyramid, the RPN's convolution, the mask head's convolutions.
+    FPN_CLASSIF_FC_LAYERS_SIZE = 1024
+    TOP_DOWN_PYRAMID_SIZE = 256
+    RPN_CONV_SIZE = 512
+    MASK_CONV_SIZE = 256
+
+    # Classes, the background (class 0) included.
+    NUM_CLASSES = 1
+
+    # Anchors: side in pixels for each of P2..P6; width / height ratios; 1 = at every cell.
+    RPN_ANCHOR_SCALES = (32, 64, 128, 256, 512)
+    RPN_ANCHOR_RATIOS = [0.5, 1, 2]
+    RPN_ANCHOR_STRIDE = 1
+
+    RPN_NMS_THRESHOLD = 0.7
+    RPN_TRAIN_ANCHORS_PER_IMAGE = 256
+    PRE_NMS_LIMIT = 6000
+    POST_NMS_ROIS_TRAINING = 2000
+    POST_NMS_ROIS_INFERENCE = 1000
+
+    # Ground truth masks are kept as small crops of their boxes.
+    USE_MINI_MASK = True
+    MINI_MASK_SHAPE = (56, 56)  # (height, width)
+
+    # none: as it is. square: scale and pad to IMAGE_MAX_DIM squared. pad64: pad to multiples of 64.
+    # crop: random IMAGE_MIN_DIM squares, for training.
+    IMAGE_RESIZE_MODE = "square"
+    IMAGE_MIN_DIM = 800
+    IMAGE_MAX_DIM = 1024
+    IMAGE_MIN_SCALE = 0
+    IMAGE_CHANNEL_COUNT = 3
+    MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # of each channel, in image values (RGB)
+
+    # Regions of interest that train the heads, and the share of positive ones.
+    TRAIN_ROIS_PER_IMAGE = 200
+    ROI_POSITIVE_RATIO = 0.33
+    # False, legacy: negatives are taken in proportion to the positives found, none for an image without positives.
+    # True: negatives fill TRAIN_ROIS_PER_IMAGE up.
+    ROI_FILL_NEGATIVES = False
+    # False, legacy: the box loss of the head reaches the RPN through the proposals (its targets move with them).
+    STOP_PROPOSAL_GRADIENT = False
+    # True: in training the mask head sees only the rows that can be positive (the others carry no mask loss).
+    # False: all rows, as the original computes them.
+    MASK_HEAD_POSITIVES_ONLY = False
+
+    POOL_SIZE = 7
+    MASK_POOL_SIZE = 14
+    MASK_SHAPE = [28, 28]
+
+    MAX_GT_INSTANCES = 100
+    # True, legacy: images without objects are left out of training. False: they are negative examples.
+    SKIP_EMPTY_IMAGES = False
+
+    RPN_BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
+    BBOX_STD_DEV = np.array([0.1, 0.1, 0.2, 0.2])
+
+    DETECTION_MAX_INSTANCES = 100
+    DETECTION_MIN_CONFIDENCE = 0.7  # 0 turns the filter off
+    DETECTION_NMS_THRESHOLD = 0.3
+
+    LEARNING_RATE = 0.001
+    LEARNING_MOMENTUM = 0.9
+    WEIGHT_DECAY = 0.0001
+    LOSS_WEIGHTS = dict.fromkeys(LOSS_NAMES, 1.0)
+    GRADIENT_CLIP_NORM = 5.0  # of all gradients together
+
+    # False: the heads train on the image's own proposals in `input_roi`.
+    USE_RPN_ROIS = True
+
+    # Batch normalization: False = stored statistics always, None = the ordinary training flag, True = batch statistics.
+    TRAIN_BN: bool | None = False
+
+    # Seeds the shuffling, the augmentation and the sub-sampling of targets.
+    SEED = 0
+    # Threads that load and mold training images.
+    LOADER_WORKERS = 2
+
+    def __init__(self) -> None:
+        self._refuse_near_misses()
+        for name in _DERIVED:
+            if hasattr(type(self), name):
+                warnings.warn(
+                    f"{type(self).__name__}.{name} is ignored: it is derived from other fields "
+                    "(IMAGES_PER_GPU, GPU_COUNT, IMAGE_MIN_DIM, IMAGE_MAX_DIM, NUM_CLASSES).",
+                    stacklevel=2,
+                )
+        self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
+        side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
+        self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])
+        self.IMAGE_META_SIZE = _META_SIZE_WITHOUT_CLASSES + self.NUM_CLASSES
+        self.validate()
+
+    @classmethod
+    def fields(cls) -> tuple[str, ...]:
+        """Names of the fields, in the order of their declaration (the derived ones left out)."""
+        return tuple(name for name in vars(Config) if name.isupper() and not name.startswith("_"))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """A configuration of `cls` with `values` in place of its fields; see `to_dict`.
+
+        Raises:
+            ConfigError: a name that is no field, or a value that cannot work.
+        """
+        unknown = sorted(set(values) - set(cls.fields()) - set(_DERIVED))
+        if unknown:
+            near = [match for name in unknown for match in difflib.get_close_matches(name.upper(), cls.fields())]
+            hint = f" Near: {', '.join(near)}." if near else ""
+            raise ConfigError(f"No such field of Config: {', '.join(unknown)}.{hint}")
+        own = {}
+        for name, value in values.items():
+            if name in _DERIVED:
+                continue
+            own[name] = np.asarray(value, float) if isinstance(getattr(cls, name), np.ndarray) else value
+        return type(cls.__name__, (cls,), own)()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain values that JSON can hold. A callable is given by its name."""
+        return {name: _plain(getattr(self, name)) for name in self.fields()}
+
+    def display(self) -> None:
+        """Print every attribute, the derived and the user's own ones included."""
+        print("\nConfigurations:")
+        for name in dir(self):
+            if name.startswith("_"):
+                continue
+            value = getattr(self, name)
+            if name.isupper() or not callable(value):
+                print(f"{name:30} {value}")
+        print("\n")
+
+    def backbone_shapes(self, image_shape: Any) -> np.ndarray:
+        """Height and width of each pyramid level, [levels, 2], for an image of `image_shape` (height, width, ...)."""
+        if callable(self.BACKBONE) and self.COMPUTE_BACKBONE_SHAPE is not None:
+            return np.asarray(self.COMPUTE_BACKBONE_SHAPE(image_shape))
+        height, width = int(image_shape[0]), int(image_shape[1])
+        return np.array([[math.ceil(height / s), math.ceil(width / s)] for s in self.BACKBONE_STRIDES])
+
+    def validate(self) -> None:
+        """Check every field. Called when an instance is made and when a network is built from it.
+
+        Raises:
+            ConfigError: names the field, the value received and what would do.
+        """
+        for name in _COUNTS:
+            _require(self, name, lambda v: _is_int(v) and v >= 1, "a whole number of at least 1")
+        for name in ("VALIDATION_STEPS", "SEED"):
+            _require(self, name, lambda v: _is_int(v) and v >= 0, "a whole number of at least 0")
+        for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD", "DETECTION_MIN_CONFIDENCE"):
+            _require(self, name, lambda v: v is None or 0 <= v <= 1, "a number from 0 to 1")
+        _require(self, "ROI_POSITIVE_RATIO", lambda v: 0 < v <= 1, "a number above 0, at most 1")
+        for name in ("LEARNING_RATE", "GRADIENT_CLIP_NORM"):
+            _require(self, name, lambda v: v > 0, "a number above 0")
+        _require(self, "WEIGHT_DECAY", lambda v: v >= 0, "a number of at least 0")
+        _require(self, "LEARNING_MOMENTUM", lambda v: 0 <= v < 1, "a number from 0 up to, not including, 1")
+        _require(self, "TRAIN_BN", lambda v: v in (None, True, False), "None, True or False")
+        _require(self, "BACKBONE", lambda v: callable(v) or v in BACKBONES,
+                 f"one of {', '.join(BACKBONES)}, or a callable")  # fmt: skip
+        for name in ("RPN_BBOX_STD_DEV", "BBOX_STD_DEV"):
+            _require(
+                self,
+                name,
+                lambda v: np.shape(v) == (4,) and np.all(np.asarray(v) > 0),
+                "four numbers above 0",
+            )
+        _require(self, "MEAN_PIXEL", lambda v: np.size(v) in (1, self.IMAGE_CHANNEL_COUNT),
+                 f"a number for each of the IMAGE_CHANNEL_COUNT = {self.IMAGE_CHANNEL_COUNT} channels")  # fmt: skip
+        for name in ("MASK_SHAPE", "MINI_MASK_SHAPE"):
+            _require(self, name, lambda v: len(v) == 2 and all(_is_int(n) and n >= 1 for n in v), "(height, width)")
+        if tuple(self.MASK_SHAPE) != (2 * self.MASK_POOL_SIZE, 2 * self.MASK_POOL_SIZE):
+            raise ConfigError(
+                f"MASK_SHAPE must be twice MASK_POOL_SIZE, for the mask head doubles its input. Received: MASK_SHAPE "
+                f"{tuple(self.MASK_SHAPE)}, MASK_POOL_SIZE {self.MASK_POOL_SIZE}."
+            )
+        levels = len(self.BACKBONE_STRIDES)
+        _require(self, "RPN_ANCHOR_SCALES", lambda v: len(v) == levels,
+                 f"one scale for each of the {levels} BACKBONE_STRIDES")  # fmt: skip
+        _require(self, "RPN_ANCHOR_RATIOS", lambda v: len(v) > 0 and all(r > 0 for r in v), "ratios above 0")
+        _require(self, "LOSS_WEIGHTS", lambda v: set(v) <= set(LOSS_NAMES), f"weights for {', '.join(LOSS_NAMES)}")
+        self._validate_sizes()
+
+    def _validate_sizes(self) -> None:
+        _require(self, "IMAGE_RESIZE_MODE", lambda v: v in RESIZE_MODES, f"one of {', '.join(RESIZE_MODES)}")
+        _require(self, "IMAGE_MIN_SCALE", lambda v: v is None or v >= 0, "a number of at least 0")
+        # "none" takes images as they come: the sizes are checked when an image is molded.
+        sides = {
+            "square": ["IMAGE_MAX_DIM"],
+            "crop": ["IMAGE_MIN_DIM"],
+            "pad64": ["IMAGE_MIN_DIM"],
+            "none": [],
+        }
+        for name in sides[self.IMAGE_RESIZE_MODE]:
+            value = getattr(self, name)
+            if value is None and self.IMAGE_RESIZE_MODE == "pad64":
+                continue
+            if not _is_int(value) or value < SIZE_MULTIPLE or value % SIZE_MULTIPLE:
+                raise ConfigError(
+                    f"{name} must be a multiple of {SIZE_MULTIPLE}. Received: {value}.{nearest_sizes(value)}"
+                )
+
+    def _refuse_near_misses(self) -> None:
+        known = (*self.fields(), *_DERIVED)
+        for name in dir(type(self)):
+            if name in known or name.startswith("_") or name in vars(Config):
+                continue
+            if name.upper() in known:
+                raise ConfigError(f"Fields of Config are upper-case. Received: {name}. Did you mean {name.upper()}?")
+            # 0.87 refuses a slip of one letter or two; NAMES beside NAME, or other short words, are people's own.
+            near = difflib.get_close_matches(name, [f for f in known if len(f) > 5], n=1, cutoff=0.87)
+            if name.isupper() and near:
+                raise ConfigError(
+                    f"{type(self).__name__}.{name} is no field of Config. Did you mean {near[0]}? "
+                    "(An attribute of your own needs a name less like a field's.)"
+                )
+
+
+def nearest_sizes(value: Any) -> str:
+    """ " Nearest: 960, 1024." for 1000: the sizes on both sides that the network can halve six times."""
+    if not isinstance(value, int | float | np.number) or not math.isfinite(value):
+        return ""
+    below = int(value // SIZE_MULTIPLE) * SIZE_MULTIPLE
+    sizes = [size for size in (below, below + SIZE_MULTIPLE) if size > 0]
+    return f" Nearest: {', '.join(map(str, sizes))}."
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _require(config: Config, name: str, holds: Callable[[Any], bool], wanted: str) -> None:
+    value = getattr(config, name)
+    try:
+        fine = bool(holds(value))
+    except (TypeError, ValueError):
+        fine = False
+    if not fine:
+        raise ConfigError(f"{name} must be {wanted}. Received: {value!r}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if callable(value):
+        return getattr(value, "__qualname__", repr(value))
+    return value
