@@ -1,0 +1,121 @@
+"""The five losses, as pure functions of tensors, and the layer that puts one into a graph.
+
+Letters: B images, A anchors, T sampled rois, K classes (0 is background). Each loss is a scalar over the whole batch,
+float32, and 0 where it has nothing to judge. Faster R-CNN, equation 1; Mask R-CNN, section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from mrcnn.config import LOSS_NAMES
+from mrcnn.ops.nms import gather
+
+# Probabilities are kept this far from 0 and 1 before the logarithm.
+EPSILON = 1e-7
+
+
+def smooth_l1(target: Any, predicted: Any) -> Any:
+    """Smooth L1 (Fast R-CNN, equation 3), element by element."""
+    distance = ops.abs(target - predicted)
+    return ops.where(distance < 1.0, 0.5 * distance * distance, distance - 0.5)
+
+
+def _cross_entropy(classes: Any, logits: Any) -> Any:
+    """Softmax cross-entropy [...] of logits [..., K] against classes [...]."""
+    log_probabilities = ops.log_softmax(logits, axis=-1)
+    return -ops.sum(ops.one_hot(classes, logits.shape[-1]) * log_probabilities, axis=-1)
+
+
+def _mean(values: Any, weights: Any) -> Any:
+    """Mean of the values whose weight is 1; 0 where there is none."""
+    total = ops.sum(weights)
+    return ops.sum(ops.where(weights > 0, values, 0.0)) / ops.maximum(total, 1.0)
+
+
+def rpn_class_loss(rpn_match: Any, rpn_class_logits: Any) -> Any:
+    """Cross-entropy of the anchors that are positive (1) or negative (-1), not neutral (0).
+
+    rpn_match [B, A, 1] int32; rpn_class_logits [B, A, 2] (background, foreground).
+    """
+    match = rpn_match[..., 0]
+    losses = _cross_entropy(ops.cast(match == 1, "int32"), rpn_class_logits)
+    return _mean(losses, ops.cast(match != 0, "float32"))
+
+
+def rpn_bbox_loss(target_bbox: Any, rpn_match: Any, rpn_bbox: Any) -> Any:
+    """Smooth L1 over the deltas of positive anchors.
+
+    target_bbox [B, rows, 4]: the targets of an image's positive anchors in their order, then padding; rpn_match
+    [B, A, 1] int32; rpn_bbox [B, A, 4].
+    """
+    positive = rpn_match[..., 0] == 1
+    row = ops.cumsum(ops.cast(positive, "int32"), axis=-1) - 1
+    targets = gather(target_bbox, ops.clip(row, 0, target_bbox.shape[1] - 1))
+    weights = ops.cast(positive, "float32")[..., None] * ops.ones((4,))
+    return _mean(smooth_l1(targets, rpn_bbox), weights)
+
+
+def mrcnn_class_loss(target_class_ids: Any, pred_class_logits: Any, active_class_ids: Any) -> Any:
+    """Cross-entropy of each ROI, counted where the *predicted* class is one that the image's source knows.
+
+    target_class_ids [B, T] int32; pred_class_logits [B, T, K]; active_class_ids [B, K] of 0 and 1.
+
+    `legacy:` image 0's active classes hold for the whole batch, and padding rows count as background.
+    """
+    predicted = ops.argmax(pred_class_logits, axis=-1)
+    active = ops.cast(ops.take(active_class_ids[0], predicted), "float32")
+    return _mean(_cross_entropy(target_class_ids, pred_class_logits), active)
+
+
+def mrcnn_bbox_loss(target_bbox: Any, target_class_ids: Any, pred_bbox: Any) -> Any:
+    """Smooth L1 over the target class's deltas of positive ROIs.
+
+    target_bbox [B, T, 4]; target_class_ids [B, T] int32; pred_bbox [B, T, K, 4].
+    """
+    positive = target_class_ids > 0
+    classes = ops.where(positive, target_class_ids, 0)
+    predicted = ops.take_along_axis(pred_bbox, classes[..., None, None], axis=2)[..., 0, :]
+    weights = ops.cast(positive, "float32")[..., None] * ops.ones((4,))
+    return _mean(smooth_l1(target_bbox, predicted), weights)
+
+
+def mrcnn_mask_loss(target_masks: Any, target_class_ids: Any, pred_masks: Any) -> Any:
+    """Binary cross-entropy over the target class's mask of positive ROIs.
+
+    target_masks [B, T, h, w] of 0 and 1; target_class_ids [B, T] int32; pred_masks [B, T, h, w, K] probabilities.
+    """
+    positive = target_class_ids > 0
+    classes = ops.where(positive, target_class_ids, 0)
+    predicted = ops.take_along_axis(pred_masks, classes[..., None, None, None], axis=-1)[..., 0]
+    # A clip whose gradient is the same on all backends: they split it differently where the bound is met exactly.
+    predicted = ops.where(predicted < EPSILON, EPSILON, predicted)
+    predicted = ops.where(predicted > 1.0 - EPSILON, 1.0 - EPSILON, predicted)
+    losses = -target_masks * ops.log(predicted) - (1.0 - target_masks) * ops.log(1.0 - predicted)
+    weights = ops.cast(positive, "float32")[..., None, None] * ops.ones(target_masks.shape[2:])
+    return _mean(losses, weights)
+
+
+LOSSES = {
+    function.__name__: function
+    for function in (rpn_class_loss, rpn_bbox_loss, mrcnn_class_loss, mrcnn_bbox_loss, mrcnn_mask_loss)
+}
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class LossLayer(keras.layers.Layer):
+    """One of the five losses as a layer, named like the loss: its inputs are the function's arguments, in order."""
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        if name not in LOSSES:
+            raise ValueError(f"A LossLayer is named after its loss: {', '.join(LOSS_NAMES)}. Received: {name!r}.")
+        super().__init__(**{"name": name, "dtype": "float32", **kwargs})
+
+    def call(self, *tensors: Any) -> Any:
+        return LOSSES[self.name](*tensors)
+
+    def compute_output_spec(self, *tensors: Any) -> Any:
+        return keras.KerasTensor((), "float32")

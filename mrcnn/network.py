@@ -1,0 +1,184 @@
+"""The paper's figure as one function: `build_network(config, mode)`.
+
+Letters: B images, A anchors, R rois, T sampled rois, D detections, K classes (0 is background). Boxes
+(y1, x1, y2, x2), *normalized* inside the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from mrcnn.config import SIZE_MULTIPLE, Config, ConfigError
+from mrcnn.data.image_meta import ImageMeta
+from mrcnn.layers.anchors import Anchors
+from mrcnn.layers.detections import DetectionLayer
+from mrcnn.layers.proposals import ProposalLayer
+from mrcnn.layers.pyramid import feature_pyramid
+from mrcnn.layers.resnet import BACKBONES
+from mrcnn.layers.roi_heads import PyramidROIAlign, classifier_head, mask_head
+from mrcnn.layers.rpn import region_proposal_network
+from mrcnn.layers.targets import DetectionTargetLayer
+from mrcnn.losses import LossLayer
+from mrcnn.ops.boxes import normalize_boxes
+
+MODES = ("inference", "training")
+
+
+def build_network(config: Config, mode: str, model_class: Callable[..., keras.Model] = keras.Model) -> keras.Model:
+    """Mask R-CNN (He et al., 2017) with a feature pyramid.
+
+    Args:
+        config: the configuration; nothing of it is kept.
+        mode: "inference" or "training".
+        model_class: what to make of inputs and outputs.
+
+    Returns:
+        A functional model.
+
+        Inference: input_image [B, H, W, C], input_image_meta [B, 12 + K], input_anchors [B, A, 4] -> detections
+        [B, D, (box, class, score)], mrcnn_class [B, R, K], mrcnn_bbox [B, R, K, 4], mrcnn_mask [B, D, 28, 28, K],
+        rpn_rois [B, R, 4], rpn_class [B, A, 2], rpn_bbox [B, A, 4].
+
+        Training: input_image, input_image_meta, input_rpn_match [B, A, 1] int32, input_rpn_bbox [B, rows, 4],
+        input_gt_class_ids [B, G] int32, input_gt_boxes [B, G, 4] in pixels, input_gt_masks [B, h, w, G] bool (and
+        input_roi [B, R, 4] int32 in pixels without USE_RPN_ROIS) -> rpn_class_logits, rpn_class, rpn_bbox,
+        mrcnn_class_logits, mrcnn_class, mrcnn_bbox, mrcnn_mask, rpn_rois, output_rois and the five losses.
+
+    Raises:
+        ConfigError: a configuration that cannot work.
+        ValueError: an unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}. Received: {mode!r}.")
+    config.validate()
+    return (_build_inference if mode == "inference" else _build_training)(config, model_class)
+
+
+def _build_inference(config: Config, model_class: Callable[..., keras.Model]) -> keras.Model:
+    image = layers.Input((None, None, config.IMAGE_CHANNEL_COUNT), name="input_image")
+    image_meta = layers.Input((ImageMeta.size(config.NUM_CLASSES),), name="input_image_meta")
+    anchors = layers.Input((None, 4), name="input_anchors")
+    meta = ImageMeta.parse(image_meta)
+    image_shape = meta["image_shape"][:, :2]
+
+    pyramid, (_, rpn_class, rpn_bbox) = _trunk(config, image)
+    rpn_rois = _proposals(config, config.POST_NMS_ROIS_INFERENCE)(rpn_class, rpn_bbox, anchors)
+    _, mrcnn_class, mrcnn_bbox = _classify(config, rpn_rois, image_shape, pyramid)
+    detections = DetectionLayer(
+        config.DETECTION_MAX_INSTANCES,
+        config.DETECTION_MIN_CONFIDENCE,
+        config.DETECTION_NMS_THRESHOLD,
+        config.BBOX_STD_DEV,
+        name="mrcnn_detection",
+    )(rpn_rois, mrcnn_class, mrcnn_bbox, normalize_boxes(meta["window"], image_shape))
+    mrcnn_mask = _segment(config, detections[..., :4], image_shape, pyramid)
+    return model_class(
+        inputs=[image, image_meta, anchors],
+        outputs=[detections, mrcnn_class, mrcnn_bbox, mrcnn_mask, rpn_rois, rpn_class, rpn_bbox],
+        name="mask_rcnn",
+    )
+
+
+def _build_training(config: Config, model_class: Callable[..., keras.Model]) -> keras.Model:
+    height, width = _training_size(config)
+    masks_shape = tuple(config.MINI_MASK_SHAPE) if config.USE_MINI_MASK else (height, width)
+    count = config.MAX_GT_INSTANCES
+    inputs = [
+        image := layers.Input((height, width, config.IMAGE_CHANNEL_COUNT), name="input_image"),
+        image_meta := layers.Input((ImageMeta.size(config.NUM_CLASSES),), name="input_image_meta"),
+        rpn_match := layers.Input((None, 1), name="input_rpn_match", dtype="int32"),
+        target_rpn_bbox := layers.Input((config.RPN_TRAIN_ANCHORS_PER_IMAGE, 4), name="input_rpn_bbox"),
+        gt_class_ids := layers.Input((count,), name="input_gt_class_ids", dtype="int32"),
+        gt_boxes := layers.Input((count, 4), name="input_gt_boxes"),
+        gt_masks := layers.Input((*masks_shape, count), name="input_gt_masks", dtype="bool"),
+    ]
+    meta = ImageMeta.parse(image_meta)
+    image_shape = meta["image_shape"][:, :2]
+
+    pyramid, (rpn_class_logits, rpn_class, rpn_bbox) = _trunk(config, image)
+    anchors = Anchors(
+        config.RPN_ANCHOR_SCALES, config.RPN_ANCHOR_RATIOS, config.backbone_shapes((height, width)),
+        config.BACKBONE_STRIDES, config.RPN_ANCHOR_STRIDE, (height, width), name="anchors",
+    )(image)  # fmt: skip
+    rpn_rois = _proposals(config, config.POST_NMS_ROIS_TRAINING)(rpn_class, rpn_bbox, anchors)
+    candidates = rpn_rois
+    if not config.USE_RPN_ROIS:
+        inputs.append(layers.Input((config.POST_NMS_ROIS_TRAINING, 4), name="input_roi", dtype="int32"))
+        candidates = normalize_boxes(inputs[-1], (height, width))
+
+    target_layer = DetectionTargetLayer(
+        config.TRAIN_ROIS_PER_IMAGE, config.ROI_POSITIVE_RATIO, config.MASK_SHAPE, config.BBOX_STD_DEV,
+        use_mini_masks=config.USE_MINI_MASK, fill_negatives=config.ROI_FILL_NEGATIVES,
+        stop_gradient=config.STOP_PROPOSAL_GRADIENT, seed=config.SEED, name="proposal_targets",
+    )  # fmt: skip
+    rois, target_class_ids, target_bbox, target_mask = target_layer(
+        candidates, gt_class_ids, normalize_boxes(gt_boxes, (height, width)), gt_masks
+    )
+    class_logits, mrcnn_class, mrcnn_bbox = _classify(config, rois, image_shape, pyramid)
+    if config.MASK_HEAD_POSITIVES_ONLY:
+        most = target_layer.max_positives
+        mrcnn_mask = _segment(config, rois[:, :most], image_shape, pyramid)
+        mrcnn_mask = ops.pad(mrcnn_mask, [[0, 0], [0, config.TRAIN_ROIS_PER_IMAGE - most], [0, 0], [0, 0], [0, 0]])
+    else:
+        mrcnn_mask = _segment(config, rois, image_shape, pyramid)
+
+    losses = [
+        LossLayer("rpn_class_loss")(rpn_match, rpn_class_logits),
+        LossLayer("rpn_bbox_loss")(target_rpn_bbox, rpn_match, rpn_bbox),
+        LossLayer("mrcnn_class_loss")(target_class_ids, class_logits, meta["active_class_ids"]),
+        LossLayer("mrcnn_bbox_loss")(target_bbox, target_class_ids, mrcnn_bbox),
+        LossLayer("mrcnn_mask_loss")(target_mask, target_class_ids, mrcnn_mask),
+    ]
+    output_rois = layers.Identity(name="output_rois", dtype="float32")(rois)
+    outputs = [
+        rpn_class_logits,
+        rpn_class,
+        rpn_bbox,
+        class_logits,
+        mrcnn_class,
+        mrcnn_bbox,
+        mrcnn_mask,
+        rpn_rois,
+    ]
+    return model_class(inputs=inputs, outputs=[*outputs, output_rois, *losses], name="mask_rcnn")
+
+
+def _trunk(config: Config, image: Any) -> tuple[list[Any], tuple[Any, Any, Any]]:
+    """Image -> P2..P5, which the heads see, and the RPN's outputs over P2..P6."""
+    backbone = config.BACKBONE if callable(config.BACKBONE) else BACKBONES[config.BACKBONE]
+    _, *features = backbone(image, stage5=True, train_bn=config.TRAIN_BN)
+    pyramid = feature_pyramid(features, config.TOP_DOWN_PYRAMID_SIZE)
+    rpn = region_proposal_network(
+        pyramid, config.RPN_ANCHOR_STRIDE, len(config.RPN_ANCHOR_RATIOS), config.RPN_CONV_SIZE
+    )
+    return pyramid[:4], rpn
+
+
+def _proposals(config: Config, count: int) -> ProposalLayer:
+    return ProposalLayer(count, config.RPN_NMS_THRESHOLD, config.PRE_NMS_LIMIT, config.RPN_BBOX_STD_DEV, name="ROI")
+
+
+def _classify(config: Config, rois: Any, image_shape: Any, pyramid: list[Any]) -> tuple[Any, Any, Any]:
+    pooled = PyramidROIAlign([config.POOL_SIZE] * 2, name="roi_align_classifier")(rois, image_shape, pyramid)
+    return classifier_head(pooled, config.NUM_CLASSES, config.TRAIN_BN, config.FPN_CLASSIF_FC_LAYERS_SIZE)
+
+
+def _segment(config: Config, rois: Any, image_shape: Any, pyramid: list[Any]) -> Any:
+    pooled = PyramidROIAlign([config.MASK_POOL_SIZE] * 2, name="roi_align_mask")(rois, image_shape, pyramid)
+    return mask_head(pooled, config.NUM_CLASSES, config.TRAIN_BN, config.MASK_CONV_SIZE)
+
+
+def _training_size(config: Config) -> tuple[int, int]:
+    """Height and width of training images: fixed, for the anchors and their targets are."""
+    height, width = (int(side) for side in np.asarray(config.IMAGE_SHAPE)[:2])
+    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
+        raise ConfigError(
+            f"Training images must have sides that are multiples of {SIZE_MULTIPLE}. Received: {height} x {width} "
+            "(Config.IMAGE_SHAPE). Set IMAGE_MAX_DIM (IMAGE_MIN_DIM for IMAGE_RESIZE_MODE 'crop') accordingly."
+        )
+    return height, width

@@ -1,0 +1,119 @@
+"""Features cut out of maps for boxes: bilinear crops, and the choice of a pyramid level.
+
+Letters: B images, R boxes, C channels. Boxes (y1, x1, y2, x2), *normalized*.
+
+`legacy:` the sampling grid is TensorFlow's crop-and-resize, one bilinear sample a bin with the corners of the box on
+the centers of the outermost samples, and 0 outside the map. A box that ends on the very border of the map is decided
+there by the last bit of a float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def pyramid_levels(boxes: Any, image_area: Any, first: int = 2, last: int = 5) -> Any:
+    """The pyramid level of each box (Feature Pyramid Networks, equation 1, with k0 = 4 at 224 pixels).
+
+    Args:
+        boxes: [B, R, 4] normalized.
+        image_area: [B, 1], height x width in pixels of the molded images.
+
+    Returns:
+        [B, R] int32, from `first` to `last`; boxes without area go to `first`.
+    """
+    height, width = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+    ratio = ops.sqrt(height * width) / (224.0 / ops.sqrt(image_area))
+    level = ops.round(ops.log(ops.maximum(ratio, 1e-30)) / math.log(2.0)) + 4
+    return ops.cast(ops.clip(level, first, last), "int32")
+
+
+def crop_bilinear(
+    values: Any,
+    offsets: Any,
+    heights: Any,
+    widths: Any,
+    boxes: Any,
+    crop_size: Sequence[int],
+    stride: Any = 1,
+) -> Any:
+    """Bilinear crops out of maps that lie one after the other in memory, each box out of a map of its own.
+
+    Args:
+        values: [V, C], the pixels of all maps, each map row by row. Booleans are read as 0 and 1, float32.
+        offsets: [...] int32, where the map of each box begins in `values`.
+        heights, widths: [...] int32, the size of each box's map.
+        boxes: [..., 4] float32, normalized to their map. They get no gradient.
+        crop_size: (height, width) of the crops.
+        stride: steps in `values` from a pixel of a map to its neighbor: above 1 where maps lie interleaved.
+
+    Returns:
+        [..., crop height, crop width, C] of the dtype of `values`, float32 for booleans.
+    """
+    boxes = ops.stop_gradient(boxes)
+    top, bottom, y_share, y_inside = _grid(boxes[..., 0], boxes[..., 2], heights, crop_size[0])
+    left, right, x_share, x_inside = _grid(boxes[..., 1], boxes[..., 3], widths, crop_size[1])
+    width, offset = widths[..., None, None], offsets[..., None, None]
+    dtype = keras.backend.standardize_dtype(values.dtype)
+    dtype = "float32" if dtype == "bool" else dtype
+
+    def at(row: Any, column: Any) -> Any:
+        index = (row[..., :, None] * width + column[..., None, :]) * stride + offset
+        return ops.cast(ops.take(values, index, axis=0), dtype)
+
+    y_share = ops.cast(y_share, dtype)[..., :, None, None]
+    x_share = ops.cast(x_share, dtype)[..., None, :, None]
+    upper_left, lower_left = at(top, left), at(bottom, left)
+    upper = upper_left + (at(top, right) - upper_left) * x_share
+    lower = lower_left + (at(bottom, right) - lower_left) * x_share
+    inside = ops.logical_and(y_inside[..., :, None], x_inside[..., None, :])[..., None]
+    return ops.where(inside, upper + (lower - upper) * y_share, ops.zeros((), dtype))
+
+
+def _grid(start: Any, end: Any, size: Any, count: int) -> tuple[Any, Any, Any, Any]:
+    """Sample positions along one axis: the pixel before, the pixel after, the share of the latter, and whether the
+    sample lies in the map; each [..., count]. float32 throughout, in the order of TensorFlow's kernel."""
+    last = ops.cast(size - 1, "float32")
+    if count > 1:
+        step = (end - start) * last / (count - 1)
+        position = (start * last)[..., None] + ops.arange(count, dtype="float32") * step[..., None]
+    else:
+        position = (0.5 * (start + end) * last)[..., None]
+    last = last[..., None]
+    inside = ops.logical_and(position >= 0, position <= last)
+    clipped = ops.clip(position, 0, last)
+    before = ops.floor(clipped)
+    return ops.cast(before, "int32"), ops.cast(ops.ceil(clipped), "int32"), clipped - before, inside
+
+
+def pyramid_roi_align(boxes: Any, image_area: Any, feature_maps: Sequence[Any], crop_size: Sequence[int]) -> Any:
+    """Crop each box out of the pyramid level of its size, `legacy` grid.
+
+    Args:
+        boxes: [B, R, 4] normalized.
+        image_area: [B, 1] pixels.
+        feature_maps: P2, P3, ...: [B, H, W, C] each.
+        crop_size: (height, width).
+
+    Returns:
+        [B, R, crop height, crop width, C].
+    """
+    shapes = [ops.shape(feature_map) for feature_map in feature_maps]
+    channels = feature_maps[0].shape[-1]
+    values = ops.concatenate([ops.reshape(feature_map, (-1, channels)) for feature_map in feature_maps], axis=0)
+    levels = pyramid_levels(boxes, image_area, first=2, last=1 + len(feature_maps)) - 2
+
+    starts, start = [], 0
+    for shape in shapes:
+        starts.append(start)
+        start = start + shape[0] * shape[1] * shape[2]
+    heights = ops.take(ops.stack([ops.cast(s[1], "int32") for s in shapes]), levels)
+    widths = ops.take(ops.stack([ops.cast(s[2], "int32") for s in shapes]), levels)
+    image = ops.arange(shapes[0][0], dtype="int32")[:, None]
+    offsets = ops.take(ops.stack([ops.cast(s, "int32") for s in starts]), levels) + image * heights * widths
+    return crop_bilinear(values, offsets, heights, widths, boxes, crop_size)
