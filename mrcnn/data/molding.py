@@ -1,0 +1,242 @@
+"""Molding: an image into what the network takes, and the network's detections back into the image.
+
+Letters: B images; H, W original size; h, w molded size; C channels; D detections, N real ones among them;
+K classes (0 is background). Boxes (y1, x1, y2, x2): *normalized* in the network, *pixels* outside it. All is
+numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mrcnn.config import SIZE_MULTIPLE, nearest_sizes
+from mrcnn.data.image_meta import ImageMeta
+from mrcnn.data.masks import expand_mask, extract_bboxes, minimize_mask, paste_masks, unmold_mask
+from mrcnn.data.resizing import resize, resize_image, resize_mask
+from mrcnn.ops.boxes import box_area, denormalize_boxes, normalize_boxes
+
+if TYPE_CHECKING:
+    from mrcnn.config import Config
+
+__all__ = [
+    "ImageMeta",
+    "as_channels",
+    "check_molded_size",
+    "expand_mask",
+    "extract_bboxes",
+    "minimize_mask",
+    "mold_image",
+    "mold_inputs",
+    "mold_one",
+    "paste_masks",
+    "resize",
+    "resize_image",
+    "resize_mask",
+    "unmold_detections",
+    "unmold_image",
+    "unmold_mask",
+]
+
+
+def as_channels(image: Any, channel_count: int) -> np.ndarray:
+    """An image with the channels that the network expects.
+
+    For three channels, grayscale is repeated and a fourth channel, taken for alpha, is dropped. Otherwise the
+    channels must be right already; [H, W] will do for one. Values and type stay as they are: an image of 16
+    bits needs a MEAN_PIXEL of its range.
+
+    Args:
+        image: [H, W] or [H, W, C], whole numbers or floats.
+        channel_count: IMAGE_CHANNEL_COUNT.
+
+    Returns:
+        [H, W, channel_count], a view where it can be.
+
+    Raises:
+        TypeError: not an array of real numbers.
+        ValueError: an empty image, another number of axes or channels, NaN or infinity.
+    """
+    image = np.asarray(image)
+    if image.dtype.kind not in "uif":
+        raise TypeError(
+            "An image must be an array of whole numbers or floats (uint8, uint16, float32 ...). "
+            f"Received: {image.dtype} of shape {image.shape}."
+        )
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(f"An image must be [H, W] or [H, W, C], not empty. Received shape: {image.shape}.")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        count = image.size - int(np.isfinite(image).sum())
+        raise ValueError(f"The image holds {count} value(s) that are NaN or infinite. Shape: {image.shape}.")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    channels = image.shape[2]
+    if channels == channel_count:
+        return image
+    if channel_count == 3 and channels == 1:
+        return np.repeat(image, 3, axis=2)
+    if channel_count == 3 and channels == 4:
+        return image[:, :, :3]
+    accepted = "1 (grayscale), 3 or 4 (with alpha)" if channel_count == 3 else str(channel_count)
+    raise ValueError(
+        f"IMAGE_CHANNEL_COUNT is {channel_count}, which takes images of {accepted} channels. "
+        f"Received: {channels} channels (shape {image.shape})."
+    )
+
+
+def mold_image(image: np.ndarray, config: Config) -> np.ndarray:
+    """Subtract MEAN_PIXEL from an image [H, W, C] or images [B, H, W, C] of any number type -> float32."""
+    image = np.asarray(image)
+    mean = _mean_pixel(config, image.shape[-1])
+    # Whole lines at a time, and in float64: the rounding to float32 is then the only one.
+    line = np.tile(mean, image.shape[-2])
+    output = np.empty(image.shape, np.float32)
+    flat = (-1, len(line))
+    np.subtract(image.reshape(flat), line, out=output.reshape(flat), casting="same_kind")
+    return output
+
+
+def unmold_image(image: np.ndarray, config: Config) -> np.ndarray:
+    """The inverse of `mold_image`: [..., H, W, C] floats -> uint8, rounded and kept within 0..255.
+
+    legacy: the original cuts the fraction off, which a float32 image does not survive unchanged.
+    """
+    image = np.asarray(image)
+    values = np.rint(image + _mean_pixel(config, image.shape[-1]))
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def _mean_pixel(config: Config, channels: int) -> np.ndarray:
+    mean = np.asarray(config.MEAN_PIXEL, np.float64).ravel()
+    if len(mean) not in (1, channels):
+        raise ValueError(
+            "MEAN_PIXEL must have one number, or one for each channel. "
+            f"Received: {len(mean)} numbers, {channels} channels."
+        )
+    return np.broadcast_to(mean, (channels,))
+
+
+def check_molded_size(shape: Sequence[int], mode: str) -> None:
+    """Refuse a molded image that the network cannot halve six times.
+
+    Args:
+        shape: (h, w, ...) of the molded image.
+        mode: the resize mode that led to it, for the message.
+
+    Raises:
+        ValueError: names the side and the sizes near it that work.
+    """
+    for name, size in zip(("Height", "Width"), shape[:2], strict=True):
+        if size % SIZE_MULTIPLE:
+            hint = " Or resize with IMAGE_RESIZE_MODE 'pad64' or 'square'." if mode == "none" else ""
+            raise ValueError(
+                f"{name} of a molded image must be a multiple of {SIZE_MULTIPLE}. Received: {size} ("
+                f"image {shape[0]} x {shape[1]}, IMAGE_RESIZE_MODE {mode!r}).{nearest_sizes(size)}{hint}"
+            )
+
+
+def mold_one(image: Any, config: Config) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int, int]]:
+    """Mold one image for inference: channels, size, padding, mean.
+
+    legacy: the padding is there before the mean is subtracted, so it holds -MEAN_PIXEL.
+
+    Args:
+        image: [H, W] or [H, W, C] of any real type; see `as_channels`.
+        config: IMAGE_CHANNEL_COUNT, IMAGE_RESIZE_MODE, IMAGE_MIN_DIM, IMAGE_MAX_DIM, IMAGE_MIN_SCALE,
+            MEAN_PIXEL and NUM_CLASSES are used.
+
+    Returns:
+        molded: [h, w, C] float32.
+        meta: [12 + K] float64, see `ImageMeta`; id 0, no class active.
+        window: (y1, x1, y2, x2) in pixels of the molded image: the part that is not padding.
+
+    Raises:
+        TypeError, ValueError: an image that cannot be taken; what was received and what would do.
+    """
+    image = as_channels(image, config.IMAGE_CHANNEL_COUNT)
+    mode = config.IMAGE_RESIZE_MODE
+    if mode == "crop":
+        raise ValueError(
+            "IMAGE_RESIZE_MODE 'crop' is for training: what is found in a crop cannot be placed in the whole "
+            "image. For inference use 'pad64', 'square' or 'none'."
+        )
+    resized, window, scale, _, _ = resize_image(
+        image,
+        min_dim=config.IMAGE_MIN_DIM,
+        max_dim=config.IMAGE_MAX_DIM,
+        min_scale=config.IMAGE_MIN_SCALE,
+        mode=mode,
+    )
+    check_molded_size(resized.shape, mode)
+    meta = ImageMeta(
+        image_id=0,
+        original_image_shape=image.shape,
+        image_shape=resized.shape,
+        window=window,
+        scale=scale,
+        active_class_ids=[0] * config.NUM_CLASSES,
+    )
+    return mold_image(resized, config), meta.to_array(), window
+
+
+def mold_inputs(images: Sequence[Any], config: Config) -> tuple[np.ndarray | list[np.ndarray], np.ndarray, np.ndarray]:
+    """Mold several images for inference.
+
+    Args:
+        images: B images, each as for `mold_one`, of any sizes.
+        config: as for `mold_one`.
+
+    Returns:
+        molded: [B, h, w, C] float32; a list of B arrays where their sizes differ (modes "none" and "pad64").
+        metas: [B, 12 + K] float64.
+        windows: [B, 4] int, pixels of the molded images.
+
+    Raises:
+        ValueError: no image, or one that cannot be taken.
+    """
+    if len(images) == 0:
+        raise ValueError("At least one image is needed. Received: none.")
+    molded, metas, windows = zip(*(mold_one(image, config) for image in images), strict=True)
+    alike = len({image.shape for image in molded}) == 1
+    return (np.stack(molded) if alike else list(molded)), np.stack(metas), np.array(windows)
+
+
+def unmold_detections(
+    detections: np.ndarray,
+    mrcnn_mask: np.ndarray,
+    original_image_shape: Sequence[int],
+    image_shape: Sequence[int],
+    window: Sequence[int],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One image's detections in its own pixels.
+
+    Args:
+        detections: [D, (y1, x1, y2, x2, class id, score)], normalized in the molded image; rows from the
+            first class id 0 on are padding.
+        mrcnn_mask: [D, mh, mw, K] probabilities.
+        original_image_shape: (H, W, ...).
+        image_shape: (h, w, ...) of the molded image.
+        window: (y1, x1, y2, x2) in its pixels: where the image lies in it.
+
+    Returns:
+        boxes: [N, 4] int32, pixels. Boxes that have no area are dropped, with all that belongs to them.
+        class_ids: [N] int32.
+        scores: [N] float.
+        masks: [H, W, N] bool; a view of memory laid out [N, H, W], of which only the boxes are ever written.
+    """
+    detections = np.asarray(detections)
+    padding = np.flatnonzero(detections[:, 4] == 0)
+    count = padding[0] if len(padding) else len(detections)
+    boxes, scores = detections[:count, :4], detections[:count, 5]
+    class_ids = detections[:count, 4].astype(np.int32)
+
+    window = normalize_boxes(np.asarray(window), image_shape[:2])
+    origin, extent = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
+    boxes = denormalize_boxes((boxes - origin) / extent, original_image_shape[:2])
+
+    kept = np.flatnonzero(box_area(boxes) > 0)
+    boxes, class_ids, scores = boxes[kept], class_ids[kept], scores[kept]
+    masks = paste_masks(mrcnn_mask[kept, :, :, class_ids], boxes, original_image_shape)
+    return boxes, class_ids, scores, np.moveaxis(masks, 0, -1)

@@ -1,0 +1,264 @@
+"""Sizes: bilinear resizing of images, the four resize modes, and the same done to masks.
+
+Letters: H, W input size; h, w output size; C channels; N instances. Images are [H, W, C] (or [H, W]), masks
+[H, W, N]. Everything is numpy; pixel (0, 0) has its center at (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mrcnn.config import RESIZE_MODES, SIZE_MULTIPLE, nearest_sizes
+
+Window = tuple[int, int, int, int]
+Padding = list[tuple[int, int]]
+
+MASK_GRIDS = ("legacy", "image")
+
+# Output values that are worked on at a time: a few arrays of this many doubles stay in a core's cache.
+_BLOCK = 1 << 15
+
+
+def resize(image: np.ndarray, output_shape: Sequence[int], dtype: np.dtype | type | None = None) -> np.ndarray:
+    """Bilinear resizing with half-pixel centers; values keep their range.
+
+    Two taps in each direction, whatever the factor: shrinking does not average. legacy: outside the image lie
+    zeros, so the outermost pixels darken when an image grows, down to its own smallest value and no further.
+    The arithmetic is done in float64, in the order of the original's, for the cast to whole numbers cuts off:
+    one last bit decides over a gray level wherever the exact value is whole, as in flat regions.
+
+    Args:
+        image: [H, W] or [H, W, C], any real or bool type, H and W at least 1.
+        output_shape: (h, w, ...), at least 1 each; entries after the second are ignored.
+        dtype: of the result; whole-number types cut the fraction off. None: float32 for float16 and float32
+            images, float64 for others.
+
+    Returns:
+        [h, w] or [h, w, C].
+
+    Raises:
+        ValueError: a shape that cannot be resized.
+    """
+    image = np.asarray(image)
+    height, width = int(output_shape[0]), int(output_shape[1])
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(f"An image to resize must be [H, W] or [H, W, C], not empty. Received shape: {image.shape}.")
+    if height < 1 or width < 1:
+        raise ValueError(f"output_shape must be at least (1, 1). Received: {tuple(output_shape)}.")
+    if dtype is None:
+        dtype = np.float32 if image.dtype in (np.float16, np.float32) else np.float64
+    if image.shape[:2] == (height, width):
+        return image.astype(dtype)
+    return _bilinear(image, height, width, np.dtype(dtype))
+
+
+def _bilinear(image: np.ndarray, height: int, width: int, dtype: np.dtype) -> np.ndarray:
+    channels = math.prod(image.shape[2:])
+    rows, row_weights = _taps(image.shape[0], height)
+    columns, column_weights = _taps(image.shape[1], width)
+    # Channels lie flat along the columns, so that every inner loop of numpy is long.
+    columns = [(c[:, None] * channels + np.arange(channels)).ravel() for c in columns]
+    column_weights = [np.repeat(w, channels) for w in column_weights]
+    flat = image.reshape(image.shape[0], -1)
+    low, high = float(image.min()), float(image.max())
+    output = np.empty((height, width * channels), dtype)
+    grows = width > image.shape[1]
+    step = max(1, _BLOCK // output.shape[1])
+    for top in range(0, height, step):
+        block = slice(top, top + step)
+        total: np.ndarray | float = 0.0
+        for row, row_weight in zip(rows, row_weights, strict=True):
+            lines, weight = flat[row[block]], row_weight[block, None]
+            # Weighted rows before the columns are picked or after: the same numbers, fewer of them.
+            if grows:
+                lines = lines * weight
+            for column, column_weight in zip(columns, column_weights, strict=True):
+                values = lines.take(column, axis=1)
+                values = np.multiply(values, column_weight if grows else weight, dtype=np.float64)
+                if not grows:
+                    values *= column_weight
+                total = np.add(values, total, out=values)
+        np.clip(total, low, high, out=total)
+        output[block] = total
+    return output.reshape(height, width, *image.shape[2:])
+
+
+def sample_positions(size: int, output_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where `resize` samples an axis: for each output index the source index below it, from -1 to size - 1, and the
+    fraction of the way from there to the next."""
+    position = (np.arange(output_size) + 0.5) * (size / output_size) - 0.5
+    first = np.floor(position)
+    return first.astype(np.intp), position - first
+
+
+def _taps(size: int, output_size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The two source indices of each output index, and their weights; outside the source the weight is 0."""
+    first, fraction = sample_positions(size, output_size)
+    weights = [np.where(first < 0, 0.0, 1 - fraction), np.where(first + 1 >= size, 0.0, fraction)]
+    return [np.maximum(first, 0), np.minimum(first + 1, size - 1)], weights
+
+
+def resize_image(
+    image: np.ndarray,
+    min_dim: int | None = None,
+    max_dim: int | None = None,
+    min_scale: float | None = None,
+    mode: str = "square",
+    generator: np.random.Generator | None = None,
+) -> tuple[np.ndarray, Window, float, Padding, Window | None]:
+    """Resize an image so that the network can take it.
+
+    The scale brings the shorter side up to `min_dim` (never down), is at least `min_scale`, and in mode
+    "square" is lowered again so that the longer side fits into `max_dim`. None or 0 sets no bound.
+
+    Args:
+        image: [H, W, C] or [H, W]; the result has its type, with the fraction cut off for whole numbers.
+        min_dim: least length of the shorter side, in pixels; the side of the square in mode "crop".
+        max_dim: the side of the square in mode "square", in pixels; not used otherwise.
+        min_scale: least scale.
+        mode: "none": nothing is done. "square": scale, then pad with zeros to [max_dim, max_dim]. "pad64":
+            scale, then pad with zeros to multiples of 64. "crop": scale, then cut [min_dim, min_dim] out; for
+            training.
+        generator: places the crop at random. None: the crop is taken from the center.
+
+    Returns:
+        image: resized; where nothing had to be done, the given array or a view of it.
+        window: (y1, x1, y2, x2) in pixels: the part of it that is not padding.
+        scale: the factor of the resizing, always a float.
+        padding: [(top, bottom), (left, right), (0, 0)] in pixels.
+        crop: (y1, x1, height, width) in pixels of the scaled image in mode "crop", None in the others.
+
+    Raises:
+        ValueError: an unknown mode, a bound that the mode needs or cannot use, an image of another shape.
+    """
+    image = np.asarray(image)
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise ValueError(f"An image must be [H, W, C] or [H, W], not empty. Received shape: {image.shape}.")
+    _check_mode(mode, min_dim, max_dim)
+    height, width = image.shape[:2]
+    no_padding = [(0, 0), (0, 0), (0, 0)]
+    if mode == "none":
+        return image, (0, 0, height, width), 1.0, no_padding, None
+
+    scale = _scale(height, width, min_dim, max_dim if mode == "square" else None, min_scale)
+    if scale != 1:
+        height, width = _scaled(height, scale), _scaled(width, scale)
+        image = resize(image, (height, width), image.dtype)
+
+    if mode == "crop":
+        room_y, room_x = height - min_dim, width - min_dim
+        if generator is None:
+            y, x = room_y // 2, room_x // 2
+        else:
+            y, x = int(generator.integers(room_y + 1)), int(generator.integers(room_x + 1))
+        image = image[y : y + min_dim, x : x + min_dim]
+        return image, (0, 0, min_dim, min_dim), scale, no_padding, (y, x, min_dim, min_dim)
+
+    if mode == "square":
+        padded_height = padded_width = max_dim
+    else:
+        padded_height, padded_width = _round_up(height), _round_up(width)
+    top, left = (padded_height - height) // 2, (padded_width - width) // 2
+    window = (top, left, top + height, left + width)
+    padding = [(top, padded_height - window[2]), (left, padded_width - window[3]), (0, 0)]
+    if (padded_height, padded_width) != (height, width):
+        padded = np.zeros((padded_height, padded_width, *image.shape[2:]), image.dtype)
+        padded[window[0] : window[2], window[1] : window[3]] = image
+        image = padded
+    return image, window, scale, padding, None
+
+
+def _check_mode(mode: str, min_dim: int | None, max_dim: int | None) -> None:
+    if mode not in RESIZE_MODES:
+        raise ValueError(f"Resize mode must be one of {', '.join(RESIZE_MODES)}. Received: {mode!r}.")
+    for name, value in (("min_dim", min_dim), ("max_dim", max_dim)):
+        if value is not None and (not float(value).is_integer() or value < 0):
+            raise ValueError(f"{name} must be a whole number of pixels, or None. Received: {value!r}.")
+    if mode == "square" and not max_dim:
+        raise ValueError(f"Mode 'square' needs max_dim, the side of the square. Received: {max_dim}.")
+    if mode == "crop" and not min_dim:
+        raise ValueError(f"Mode 'crop' needs min_dim, the side of the crop. Received: {min_dim}.")
+    if mode == "pad64" and min_dim and min_dim % SIZE_MULTIPLE:
+        raise ValueError(
+            f"Mode 'pad64' needs IMAGE_MIN_DIM (min_dim) to be a multiple of {SIZE_MULTIPLE}. "
+            f"Received: {min_dim}.{nearest_sizes(min_dim)}"
+        )
+
+
+def _scale(height: int, width: int, min_dim: int | None, max_dim: int | None, min_scale: float | None) -> float:
+    scale = 1.0
+    if min_dim:
+        scale = max(1.0, min_dim / min(height, width))
+    if min_scale:
+        scale = max(scale, float(min_scale))
+    if max_dim and round(max(height, width) * scale) > max_dim:
+        scale = max_dim / max(height, width)
+    return float(scale)
+
+
+def _scaled(size: int, scale: float) -> int:
+    """A side of an image or a mask after scaling; a sliver keeps one pixel."""
+    return max(1, round(size * scale))
+
+
+def _round_up(size: int) -> int:
+    return -(-size // SIZE_MULTIPLE) * SIZE_MULTIPLE
+
+
+def resize_mask(
+    mask: np.ndarray, scale: float, padding: Padding, crop: Window | None = None, grid: str = "legacy"
+) -> np.ndarray:
+    """Do to masks, with nearest neighbors, what `resize_image` did to their image.
+
+    Args:
+        mask: [H, W, N], any type.
+        scale: as `resize_image` returned it, and so are
+        padding: [(top, bottom), (left, right), (0, 0)] and
+        crop: (y1, x1, height, width), or None.
+        grid: "legacy": the corner pixels of both sizes lie on each other, as in the original, which is off
+            the image's grid by up to half a pixel of the larger one. "image": the same grid as the image's.
+
+    Returns:
+        [h, w, N], of the mask's type.
+
+    Raises:
+        ValueError: an unknown grid, or a mask of another shape.
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 3:
+        raise ValueError(f"Masks must be [H, W, N]. Received shape: {mask.shape}.")
+    if grid not in MASK_GRIDS:
+        raise ValueError(f"grid must be one of {', '.join(MASK_GRIDS)}. Received: {grid!r}.")
+    nearest = _nearest_legacy if grid == "legacy" else _nearest_image
+    sizes = [_scaled(side, scale) for side in mask.shape[:2]]
+    sources = [nearest(side, size) for side, size in zip(mask.shape[:2], sizes, strict=True)]
+    if crop is not None:
+        y, x, height, width = crop
+        sources = [sources[0][y : y + height], sources[1][x : x + width]]
+        sizes = [height, width]
+        padding = [(0, 0), (0, 0), (0, 0)]
+    (top, bottom), (left, right) = padding[:2]
+    output = np.zeros((top + sizes[0] + bottom, left + sizes[1] + right, mask.shape[2]), mask.dtype)
+    rows, columns = sources
+    inside = output[top : top + len(rows), left : left + len(columns)]
+    inside[...] = mask if scale == 1 and crop is None else mask[rows][:, columns]
+    return output
+
+
+def _nearest_legacy(size: int, output_size: int) -> np.ndarray:
+    """Source indices of scipy's zoom of order 0.
+
+    legacy: where rounding takes the last position an ulp beyond the last pixel, that position counts as
+    outside and has no source (about one size in thirty): the result is then one shorter, and the mask's last
+    row stays empty.
+    """
+    step = (size - 1) / (output_size - 1) if output_size > 1 else 1.0
+    position = np.arange(output_size) * step
+    return np.floor(position[position <= size - 1] + 0.5).astype(np.intp)
+
+
+def _nearest_image(size: int, output_size: int) -> np.ndarray:
+    return (2 * np.arange(output_size) + 1) * size // (2 * output_size)
