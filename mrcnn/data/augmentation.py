@@ -130,7 +130,7 @@ class Flip:
             slice(None, None, -1) if flip_y else slice(None),
             slice(None, None, -1) if flip_x else slice(None),
         )
-        return np.ascontiguousarray(image[step]), np.ascontiguousarray(masks[step])
+        return image[step], masks[step]
 
 
 class Rotate90:
@@ -139,7 +139,7 @@ class Rotate90:
 
     def __call__(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Pair:
         turns = int(rng.integers(4))
-        return np.ascontiguousarray(np.rot90(image, turns)), np.ascontiguousarray(np.rot90(masks, turns))
+        return np.rot90(image, turns), np.rot90(masks, turns)
 
 
 class Brightness:
