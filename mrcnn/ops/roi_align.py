@@ -29,7 +29,8 @@ def pyramid_levels(boxes: Any, image_area: Any, first: int = 2, last: int = 5) -
     """
     height, width = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     ratio = ops.sqrt(height * width) / (224.0 / ops.sqrt(image_area))
-    level = ops.round(ops.log(ops.maximum(ratio, 1e-30)) / math.log(2.0)) + 4
+    # Written so that NaN, the sign of a training that diverged, gives a level too, for the losses to report it.
+    level = ops.round(ops.log(ops.where(ratio > 1e-30, ratio, 1e-30)) / math.log(2.0)) + 4
     return ops.cast(ops.clip(level, first, last), "int32")
 
 
@@ -86,9 +87,9 @@ def _grid(start: Any, end: Any, size: Any, count: int) -> tuple[Any, Any, Any, A
         position = (0.5 * (start + end) * last)[..., None]
     last = last[..., None]
     inside = ops.logical_and(position >= 0, position <= last)
-    clipped = ops.clip(position, 0, last)
-    before = ops.floor(clipped)
-    return ops.cast(before, "int32"), ops.cast(ops.ceil(clipped), "int32"), clipped - before, inside
+    position = ops.where(inside, position, 0.0)
+    before = ops.floor(position)
+    return ops.cast(before, "int32"), ops.cast(ops.ceil(position), "int32"), position - before, inside
 
 
 def pyramid_roi_align(boxes: Any, image_area: Any, feature_maps: Sequence[Any], crop_size: Sequence[int]) -> Any:

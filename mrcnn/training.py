@@ -1,0 +1,232 @@
+"""Training: the objective, the stages, the optimizer, and one call that runs the epochs.
+
+Letters: none; the tensors are the network's.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from mrcnn.callbacks import Checkpoints, HistoryLog, NonFiniteGuard, tensorboard
+from mrcnn.config import LOSS_NAMES, Config
+from mrcnn.data.batches import BatchError, BatchLoader
+
+HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
+STAGES = {
+    "heads": HEADS,
+    "3+": rf"(res3.*)|(bn3.*)|(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|{HEADS}",
+    "4+": rf"(res4.*)|(bn4.*)|(res5.*)|(bn5.*)|{HEADS}",
+    "5+": rf"(res5.*)|(bn5.*)|{HEADS}",
+    "all": ".*",
+}
+# The L2 rule leaves these out.
+_NOT_DECAYED = ("gamma", "beta")
+
+
+@keras.saving.register_keras_serializable("mrcnn")
+class TrainingModel(keras.Model):
+    """The training network with its objective: the weighted losses and the L2 rule.
+
+    It is made like a functional `keras.Model`; `configure` comes before `compile`.
+    """
+
+    loss_weights: dict[str, float]
+    weight_decay: float
+
+    def configure(self, loss_weights: dict[str, float], weight_decay: float) -> None:
+        """Set the weights of the five losses (1 where none is named) and the factor of the L2 rule."""
+        self.loss_weights = {name: float(loss_weights.get(name, 1.0)) for name in LOSS_NAMES}
+        self.weight_decay = float(weight_decay)
+        self.loss_means = [keras.metrics.Mean(name=name) for name in LOSS_NAMES]
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Weighted sum of the losses, which are the network's last five outputs, and the L2 penalty."""
+        losses = zip(self.loss_weights.values(), y_pred[-len(LOSS_NAMES) :], strict=True)
+        total = sum(weight * loss for weight, loss in losses) + self.l2_penalty()
+        for extra in self.losses:  # regularizers of a backbone of the user's own
+            total = total + ops.sum(extra)
+        return total
+
+    def l2_penalty(self) -> Any:
+        """WEIGHT_DECAY x the sum over trainable weights, gamma and beta left out, of the *mean* of their squares.
+
+        `legacy:` the mean makes the penalty of a large kernel as small as that of a bias.
+        """
+        means = [ops.mean(ops.square(w)) for w in self.trainable_weights if w.name not in _NOT_DECAYED]
+        return self.weight_decay * sum(means) if means else ops.zeros(())
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        for mean, loss in zip(self.loss_means, y_pred[-len(LOSS_NAMES) :], strict=True):
+            mean.update_state(loss)
+        return self.get_metrics_result()
+
+
+def stage_pattern(layers: str) -> str:
+    """The regular expression of a stage ("heads", "3+", "4+", "5+", "all"), or `layers` itself, checked.
+
+    Raises:
+        ValueError: neither a stage nor a regular expression.
+    """
+    pattern = STAGES.get(layers, layers)
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"layers must be one of {', '.join(STAGES)}, or a regular expression for names of layers. "
+            f"Received: {layers!r} ({error})."
+        ) from None
+    return pattern
+
+
+def set_trainable(model: keras.Model, pattern: str) -> list[str]:
+    """Let the layers whose whole name matches `pattern` train, and no others; layers of nested models count by
+    their own names.
+
+    Returns:
+        The names of the layers that will train.
+    """
+    chosen = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            layer.trainable = True
+            chosen += set_trainable(layer, pattern)
+        elif layer.weights:
+            layer.trainable = bool(re.fullmatch(pattern, layer.name))
+            if layer.trainable:
+                chosen.append(layer.name)
+    return chosen
+
+
+def compile_model(model: TrainingModel, config: Config, learning_rate: Any, momentum: float) -> None:
+    """Stochastic gradient descent with momentum, all gradients clipped together to GRADIENT_CLIP_NORM.
+
+    Args:
+        model: the training network.
+        config: LOSS_WEIGHTS, WEIGHT_DECAY and GRADIENT_CLIP_NORM are used.
+        learning_rate: a number, or a Keras learning rate schedule.
+        momentum: from 0 to 1.
+    """
+    model.configure(config.LOSS_WEIGHTS, config.WEIGHT_DECAY)
+    optimizer = keras.optimizers.SGD(learning_rate, momentum=momentum, global_clipnorm=config.GRADIENT_CLIP_NORM)
+    # XLA on TensorFlow knows no non-max suppression of changing length; torch.compile gains nothing here.
+    model.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
+    optimizer.build(model.trainable_variables)
+
+
+def fit(
+    model: TrainingModel,
+    config: Config,
+    train_dataset: Any,
+    val_dataset: Any | None,
+    *,
+    epochs: int,
+    initial_epoch: int,
+    log_dir: Path,
+    checkpoint_path: str,
+    augmentation: Any = None,
+    no_augmentation_sources: Sequence[str] | None = None,
+    custom_callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    verbose: int | str = "auto",
+) -> keras.callbacks.History:
+    """Run epochs `initial_epoch` (counted from 0) up to `epochs` of a compiled training network.
+
+    An epoch is STEPS_PER_EPOCH batches. After each, the validation losses of the first VALIDATION_STEPS batches of
+    `val_dataset` are measured (always the same ones), and `checkpoint_path` (with `{epoch:04d}`) is written, weights
+    and optimizer state together.
+
+    Raises:
+        DatasetError: a dataset that does not fit the configuration.
+        BatchError: an image that cannot be loaded; names it.
+        TrainingError: a loss that is not finite; names the loss and the images of the batch.
+    """
+    steps = config.STEPS_PER_EPOCH
+    start = {"start_step": initial_epoch * steps}
+    loader = BatchLoader(
+        train_dataset, config, augmentation=augmentation, no_augmentation_sources=no_augmentation_sources, **start
+    )
+    validate = val_dataset is not None and config.VALIDATION_STEPS > 0
+
+    def make_validation_loader() -> BatchLoader:
+        return BatchLoader(val_dataset, config, shuffle=False)
+
+    if validate:
+        make_validation_loader().close()  # refuses an unfit dataset now, not after the first epoch
+    log_dir.mkdir(parents=True, exist_ok=True)
+    metadata = {"config": config.to_dict(), "class_names": list(getattr(train_dataset, "class_names", []))}
+    callbacks = [
+        NonFiniteGuard(lambda step: [_reference(train_dataset, i) for i in loader.image_ids(step)], steps),
+        Checkpoints(checkpoint_path, metadata),
+        HistoryLog(log_dir / "history.csv", initial_epoch),
+        *tensorboard(log_dir),
+        *(custom_callbacks or ()),
+    ]
+    failures: list[BatchError] = []
+    names = [tensor.name for tensor in model.inputs]
+    with loader:
+        arguments = {}
+        if validate:
+            arguments["validation_data"] = _feed(
+                _cycle(make_validation_loader, config.VALIDATION_STEPS), names, failures
+            )
+            arguments["validation_steps"] = config.VALIDATION_STEPS
+        try:
+            return model.fit(
+                _feed(loader, names, failures),
+                steps_per_epoch=steps,
+                initial_epoch=initial_epoch,
+                epochs=epochs,
+                callbacks=callbacks,
+                shuffle=False,  # the loader has shuffled already
+                verbose=verbose,
+                **arguments,
+            )
+        except Exception:
+            # TensorFlow wraps what a generator raises in an error of its own, as text.
+            if failures:
+                raise failures[0] from failures[0].__cause__
+            raise
+
+
+def _feed(batches: Iterator[dict], names: Sequence[str], failures: list[BatchError]) -> Iterator[tuple[tuple]]:
+    """Batches as Keras takes them: the inputs in the network's order, and no target."""
+    try:
+        for batch in batches:
+            yield (tuple(batch[name] for name in names),)
+    except BatchError as error:
+        failures.append(error)
+        raise
+
+
+def _cycle(make_loader: Callable[[], BatchLoader], steps: int) -> Iterator[dict]:
+    """The first `steps` batches of a loader, over and over: each validation sees the same."""
+    while True:
+        with make_loader() as loader:
+            for _, batch in zip(range(steps), loader, strict=False):
+                yield batch
+
+
+def _reference(dataset: Any, image_id: int) -> str:
+    info = dataset.image_info[image_id]
+    return f"{image_id} ({info.get('path') or info.get('id')})"
+
+
+def check_epochs(epochs: int, learning_rate: Any) -> None:
+    """Refuse numbers that cannot be trained with.
+
+    Raises:
+        ValueError: names the argument and what would do.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 1:
+        raise ValueError(f"epochs must be a whole number of at least 1 (the last epoch). Received: {epochs!r}.")
+    if isinstance(learning_rate, int | float | np.number) and not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate must be a number above 0, or a Keras schedule. Received: {learning_rate!r}.")

@@ -1,0 +1,161 @@
+"""The facade: from files and images to results, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import h5py
+import numpy as np
+import pytest
+
+from mrcnn.config import Config
+from mrcnn.model import MaskRCNN
+from mrcnn.weights import WeightsError
+from tests import golden, make_h5
+from tests.shapes import ShapesConfig
+
+
+@cache
+def golden_model(name):
+    model = MaskRCNN("inference", golden.config_of(golden.load(name)), "logs")
+    golden.fill(model.keras_model)
+    return model
+
+
+@cache
+def shapes_model():
+    return MaskRCNN("inference", ShapesConfig(), "logs")
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("name", ["e2e_r50_b1", "e2e_r101_b1"])
+def test_detect_golden(name):
+    """From the image to boxes and masks in its pixels, as the original's detect() gave them."""
+    data = golden.load(name)
+    result = golden_model(name).detect([data["image0"]])[0]
+    golden.check(f"{name} detect rois", result["rois"], data["det0_rois"])
+    golden.check(f"{name} detect class_ids", result["class_ids"], data["det0_class_ids"])
+    golden.check(f"{name} detect scores", result["scores"], data["det0_scores"], atol=1e-4)
+    shape = tuple(data["det0_masks_shape"])
+    expected = np.unpackbits(data["det0_masks_packed"])[: np.prod(shape)].reshape(shape)
+    assert result["masks"].shape == shape
+    differing = np.mean(result["masks"] != expected)
+    print(f"golden {name} detect masks: {differing:.2e} of the pixels differ")
+    assert differing < 1e-4  # a probability within 1e-5 of one half may fall on either side
+
+
+@pytest.mark.parametrize("name", ["e2e_r50_b1"])
+def test_mold_inputs_golden(name):
+    data, model = golden.load(name), golden_model(name)
+    molded, metas, windows = model.mold_inputs([data["image0"]])
+    golden.check(f"{name} input_image", molded, data["input_image"], atol=1e-5)
+    golden.check(f"{name} input_image_meta", metas, data["input_image_meta"], atol=1e-6)
+    golden.check(f"{name} windows", windows, data["windows"])
+    golden.check(f"{name} input_anchors", model.get_anchors(molded.shape[1:])[None], data["input_anchors"], atol=1e-7)
+    assert model.anchors.shape == data["input_anchors"].shape[1:]  # these are in pixels
+    by_parts = model.detect_molded(molded, metas)[0]
+    whole = model.detect([data["image0"]])[0]
+    for key in whole:
+        np.testing.assert_array_equal(by_parts[key], whole[key])
+
+
+def test_detect_takes_any_number_of_images_of_any_size(rng):
+    model = shapes_model()
+    shapes = [(100, 80, 3), (64, 200), (50, 50, 1), (300, 128, 4), (1, 1, 3)]  # grayscale and RGBA among them
+    images = [rng.integers(0, 255, shape, dtype=np.uint8) for shape in shapes]
+    results = model.detect(images)
+    assert len(results) == len(images) > model.config.BATCH_SIZE
+    for image, result in zip(images, results, strict=True):
+        count = len(result["rois"])
+        assert result["masks"].shape == (*image.shape[:2], count)
+        assert result["masks"].dtype == bool
+        assert len(result["scores"]) == len(result["class_ids"]) == count
+    assert model.detect([]) == []
+
+
+def test_detect_of_sizes_mixed_in_a_batch_is_as_of_each_alone(rng):
+    config = ShapesConfig.from_dict({"IMAGE_RESIZE_MODE": "pad64", "IMAGE_MIN_DIM": 64, "DETECTION_MIN_CONFIDENCE": 0})
+    model = MaskRCNN("inference", config, "logs")
+    golden.fill_small(model.keras_model)
+    images = [rng.integers(0, 255, shape, dtype=np.uint8) for shape in [(64, 64, 3), (64, 128, 3), (64, 100, 3)]]
+    together = model.detect(images)
+    assert any(len(result["rois"]) for result in together)
+    for image, result in zip(images, together, strict=True):
+        alone = model.detect([image])[0]
+        np.testing.assert_allclose(result["rois"], alone["rois"], atol=1)
+        np.testing.assert_allclose(result["scores"], alone["scores"], atol=1e-5)
+
+
+def test_detect_says_which_image_it_cannot_take():
+    with pytest.raises(ValueError, match=r"Image 1 of 2: .*5 channels"):
+        shapes_model().detect([np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 5), np.uint8)])
+    with pytest.raises(ValueError, match=r"list of images.*detect\(\[image\]\)"):
+        shapes_model().detect(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_detect_verbose_prints_what_goes_in(capsys):
+    shapes_model().detect([np.zeros((64, 64, 3), np.uint8)], verbose=1)
+    printed = capsys.readouterr().out
+    assert "Processing 1 images" in printed
+    for name in ("image", "molded_images", "image_metas", "anchors"):
+        assert f"\n{name} " in printed
+
+
+def test_a_mode_does_what_it_is_for():
+    with pytest.raises(ValueError, match=r"train needs a model in 'training' mode"):
+        shapes_model().train(None, None, 0.1, 1, "all")
+    training = MaskRCNN("training", ShapesConfig(), "logs")
+    with pytest.raises(ValueError, match=r"detect needs a model in 'inference' mode"):
+        training.detect([])
+
+
+def test_resnet101_of_81_classes_takes_the_released_layout_and_a_large_image(tmp_path, rng):
+    class CocoConfig(Config):
+        NAME = "coco"
+        IMAGES_PER_GPU = 1
+        NUM_CLASSES = 81
+        DETECTION_MIN_CONFIDENCE = 0
+
+    path = tmp_path / "mask_rcnn_coco.h5"
+    with h5py.File(path, "w") as file:
+        make_h5.write(file, make_h5.manifest("resnet101_81"))
+    model = MaskRCNN("inference", CocoConfig(), tmp_path)
+    report = model.load_weights(path, by_name=True)
+    assert report.complete
+    assert not report.excluded
+    assert report.parameters == 64_158_584
+    result = model.detect([rng.integers(0, 255, (768, 1024, 3), dtype=np.uint8)])[0]
+    assert result["masks"].shape == (768, 1024, len(result["rois"]))
+    assert np.isfinite(result["scores"]).all()
+
+    other = MaskRCNN("inference", CocoConfig.from_dict({"NUM_CLASSES": 2, "IMAGES_PER_GPU": 1}), tmp_path)
+    with pytest.raises(WeightsError, match="NUM_CLASSES is 2, the file has 81: exclude"):
+        other.load_weights(path, by_name=True)
+    exclude = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
+    assert set(other.load_weights(path, by_name=True, exclude=exclude).excluded) <= set(exclude)
+
+
+def test_find_last_takes_the_newest_checkpoint(tmp_path):
+    model = MaskRCNN("inference", ShapesConfig(), tmp_path)
+    with pytest.raises(FileNotFoundError, match="No training run of 'shapes'"):
+        model.find_last()
+    for run in ("shapes20250101T0000", "shapes20260101T0000", "other20270101T0000"):
+        (tmp_path / run).mkdir()
+    with pytest.raises(FileNotFoundError, match="no epoch was finished"):
+        model.find_last()
+    for epoch in (1, 2, 10):
+        (tmp_path / "shapes20260101T0000" / f"mask_rcnn_shapes_{epoch:04d}.h5").touch()
+    assert model.find_last().endswith("mask_rcnn_shapes_0010.h5")
+
+
+def test_log_directory_and_epoch_come_from_a_checkpoints_path(tmp_path, capsys):
+    model = MaskRCNN("training", ShapesConfig(), tmp_path)
+    assert model.epoch == 0
+    run = tmp_path / "elsewhere" / "shapes20260102T0304"
+    model.set_log_dir(run / "mask_rcnn_shapes_0007.h5")
+    assert (model.epoch, model.log_dir) == (7, str(run))
+    assert model.checkpoint_path.format(epoch=8) == str(run / "mask_rcnn_shapes_0008.h5")
+    assert "Re-starting from epoch 7" in capsys.readouterr().out
+    model.set_log_dir(tmp_path / "mask_rcnn_coco.h5")  # not a checkpoint of a run
+    assert model.epoch == 0
+    assert str(tmp_path / "shapes2") in model.log_dir

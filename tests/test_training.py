@@ -1,0 +1,219 @@
+"""Training: golden steps of SGD, stages, checkpoints, resuming, and what stops it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from mrcnn import training
+from mrcnn.callbacks import TrainingError
+from mrcnn.config import LOSS_NAMES
+from mrcnn.data.batches import BatchError
+from mrcnn.evaluation import evaluate
+from mrcnn.model import MaskRCNN
+from mrcnn.network import build_network
+from mrcnn.weights import load_weights
+from tests import golden
+from tests.shapes import Shapes, ShapesConfig
+
+
+def slow_but_on_tensorflow(test):
+    """Minutes on JAX and PyTorch on a CPU: there in `make test-all` only."""
+    return test if keras.backend.backend() == "tensorflow" else pytest.mark.slow(test)
+
+
+class QuickConfig(ShapesConfig):
+    IMAGES_PER_GPU = 2
+    IMAGE_MIN_DIM = IMAGE_MAX_DIM = 64
+    RPN_ANCHOR_SCALES = (8, 16, 24, 32, 48)
+    STEPS_PER_EPOCH = 2
+
+
+@pytest.mark.backends
+@pytest.mark.parametrize("stage", ["all", "heads", "4+"])
+def test_three_steps_of_sgd_golden(stage):
+    data, inputs = golden.load("train_r50_sgd"), golden.load("train_r50_identity")
+    config = golden.config_of(inputs)
+    network = build_network(config, "training", training.TrainingModel)
+    golden.fill(network)
+    network.get_layer("proposal_targets").shuffle = False
+    training.set_trainable(network, training.stage_pattern(stage))
+    names = sorted("/".join(w.path.split("/")[-2:]) for w in network.trainable_weights)
+    assert names == sorted(data[f"{stage}.trainable"].tolist())
+
+    before = {"/".join(w.path.split("/")[-2:]): ops.convert_to_numpy(w) for w in network.weights}
+    training.compile_model(network, config, float(data["lr"]), float(data["momentum"]))
+    batch = tuple(inputs[f"in.{t.name}"].astype(t.dtype) for t in network.inputs)
+    for step, expected in enumerate(data[f"{stage}.history_f64"]):
+        network.reset_metrics()
+        logs = network.train_on_batch(batch, return_dict=True)
+        found = [float(logs[name]) for name in data[f"{stage}.metrics_names"]]
+        golden.check(f"sgd {stage} losses of step {step}", found, expected, atol=2e-3 if step else 1e-4)
+
+    after = {"/".join(w.path.split("/")[-2:]): ops.convert_to_numpy(w) for w in network.weights}
+    for key in [key[len(stage) + 4 :] for key in data if key.startswith(f"{stage}.w3.")]:
+        golden.check(f"sgd {stage} {key}", after[key], data[f"{stage}.w3.{key}"], atol=1e-4)
+    names = data[f"{stage}.delta_names"].tolist()
+    moved = np.array([np.linalg.norm((after[n].astype(np.float64) - before[n]).ravel()) for n in names])
+    golden.check(f"sgd {stage} how far weights moved", moved, data[f"{stage}.delta_norms_f64"], atol=1e-4, rtol=2e-2)
+
+
+@pytest.mark.backends
+def test_l2_rule_golden():
+    data = golden.load("train_r50_identity")
+    network = build_network(golden.config_of(data), "training", training.TrainingModel)
+    golden.fill(network)
+    network.configure({}, golden.config_of(data).WEIGHT_DECAY)
+    penalty = float(ops.convert_to_numpy(network.l2_penalty()))
+    golden.check("L2 penalty", penalty, data["out.reg_loss_exact_f64"], atol=1e-7)
+
+
+@pytest.mark.backends
+@slow_but_on_tensorflow
+def test_overfits_eight_images(tmp_path):
+    dataset = Shapes(8)
+    model = MaskRCNN("training", ShapesConfig(), tmp_path)
+    model.train(dataset, None, learning_rate=0.02, epochs=5, layers="all", verbose=0)
+    detecting = MaskRCNN("inference", ShapesConfig(), tmp_path)
+    detecting.load_weights("last")
+    result = evaluate(detecting, dataset, progress=False)
+    print(f"overfit: mask AP@0.5 {result.mask_ap50:.3f}, mask AP@[.5:.95] {result.mask_ap:.3f}")
+    assert result.mask_ap50 > 0.9
+
+
+def test_an_epoch_leaves_a_checkpoint_and_curves(tmp_path):
+    config = QuickConfig()
+    model = MaskRCNN("training", config, tmp_path)
+    history = model.train(Shapes(4, size=64), Shapes(2, seed=1, size=64), 0.001, 2, "heads", verbose=0)
+    curves = {"loss", *LOSS_NAMES} | {f"val_{name}" for name in ("loss", *LOSS_NAMES)}
+    assert set(history.history) == curves
+    run = Path(model.log_dir)
+    assert {"mask_rcnn_shapes_0001.h5", "mask_rcnn_shapes_0002.h5", "history.csv", "train", "validation"} <= set(
+        os.listdir(run)
+    )
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert set(rows[0]) == {"epoch"} | curves
+
+
+def test_training_goes_on_where_it_stopped(tmp_path, capsys):
+    config, dataset = QuickConfig(), Shapes(4, size=64)
+    first = MaskRCNN("training", config, tmp_path)
+    first.train(dataset, None, 0.001, 1, "all", verbose=0)
+    momentum = [ops.convert_to_numpy(v) for v in first.keras_model.optimizer.variables]
+
+    again = MaskRCNN("training", config, tmp_path)
+    again.load_weights(again.find_last(), by_name=True)
+    assert (again.epoch, again.log_dir) == (1, first.log_dir)
+    seen = {}
+
+    class Look(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen["state"] = [ops.convert_to_numpy(v) for v in self.model.optimizer.variables]
+
+        def on_epoch_begin(self, epoch, logs=None):
+            seen["epoch"] = epoch
+
+    again.train(dataset, None, 0.001, 2, "all", custom_callbacks=[Look()], verbose=0)
+    assert seen["epoch"] == 1  # counted from 0
+    assert len(seen["state"]) == len(momentum)
+    for found, expected in zip(seen["state"], momentum, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert Path(again.checkpoint_path.format(epoch=2)).exists()
+    with (Path(again.log_dir) / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    capsys.readouterr()
+    assert again.train(dataset, None, 0.001, 2, "all", verbose=0) is None
+    assert "Nothing to train: 2 epochs are done" in capsys.readouterr().out
+
+
+def test_a_kill_leaves_every_finished_checkpoint_readable(tmp_path):
+    program = (
+        "from tests.test_training import QuickConfig\nfrom tests.shapes import Shapes\n"
+        "from mrcnn.model import MaskRCNN\n"
+        f"MaskRCNN('training', QuickConfig(), {str(tmp_path)!r}).train(Shapes(4, size=64), None, .001, 500, 'all')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.glob("*/*.h5"))) < 3 and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    checkpoints = sorted(tmp_path.glob("*/mask_rcnn_shapes_*.h5"))
+    assert len(checkpoints) >= 3, process.stderr.read().decode()[-2000:]
+    network = build_network(QuickConfig(), "inference")
+    for checkpoint in checkpoints:
+        assert load_weights(network, checkpoint).complete
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_images(tmp_path):
+    model = MaskRCNN("training", QuickConfig(), tmp_path)
+    with pytest.raises(TrainingError, match=r"Not finite: .*loss.* at epoch 1, step \d.*shapes/\d\.png.*learning rate"):
+        model.train(Shapes(4, size=64), None, 1e30, 1, "all", verbose=0)
+    assert not list(tmp_path.glob("*/*.h5"))
+
+
+def test_an_image_that_cannot_be_loaded_is_named(tmp_path):
+    class Broken(Shapes):
+        def load_mask(self, image_id):
+            if image_id == 2:
+                raise OSError("disk on fire")
+            return super().load_mask(image_id)
+
+    model = MaskRCNN("training", QuickConfig(), tmp_path)
+    with pytest.raises(BatchError, match=r"Image 2 .*shapes/2\.png.*disk on fire"):
+        model.train(Broken(4, size=64), None, 0.001, 2, "all", verbose=0)
+
+
+def test_images_without_objects_train(tmp_path):
+    class Empty(Shapes):
+        def load_mask(self, image_id):
+            masks, class_ids = super().load_mask(image_id)
+            return masks[..., :0], class_ids[:0]
+
+    model = MaskRCNN("training", QuickConfig(), tmp_path)
+    history = model.train(Empty(2, size=64), None, 0.001, 1, "all", verbose=0)
+    losses = {name: values[0] for name, values in history.history.items()}
+    assert all(np.isfinite(value) for value in losses.values())
+    assert losses["mrcnn_class_loss"] > 0  # negatives teach what background is
+    assert losses["rpn_bbox_loss"] == losses["mrcnn_bbox_loss"] == losses["mrcnn_mask_loss"] == 0
+
+
+def test_stages_choose_layers():
+    network = build_network(QuickConfig(), "training")
+    chosen = {stage: set(training.set_trainable(network, training.stage_pattern(stage))) for stage in training.STAGES}
+    assert chosen["heads"] < chosen["5+"] < chosen["4+"] < chosen["3+"] < chosen["all"]
+    assert {"rpn_conv_shared", "fpn_p2", "mrcnn_mask"} <= chosen["heads"]
+    assert "res5a_branch2a" in chosen["5+"] - chosen["heads"]
+    assert chosen["all"] - chosen["3+"] >= {"conv1", "bn_conv1"}
+    training.set_trainable(network, "mrcnn_mask")  # the whole name, not a part of it
+    assert {w.path.split("/")[-2] for w in network.trainable_weights} == {"mrcnn_mask"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1.*Received: 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number"),
+        ({"learning_rate": -1}, "learning_rate must be a number above 0.*-1"),
+        ({"layers": "head"}, "No layer matches layers='head'.*heads, 3\\+"),
+        ({"layers": "(heads"}, "layers must be one of.*regular expression"),
+    ],
+)
+def test_bad_arguments_are_refused_before_work(tmp_path, arguments, message):
+    model = MaskRCNN("training", QuickConfig(), tmp_path)
+    with pytest.raises(ValueError, match=message):
+        model.train(Shapes(2, size=64), None, **{"learning_rate": 0.001, "epochs": 1, "layers": "all"} | arguments)
+    assert not list(tmp_path.iterdir())
