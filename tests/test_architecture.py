@@ -1,0 +1,118 @@
+"""The house: which way imports go, what stays light, how long a file may be. See docs/design.md."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mrcnn
+
+ROOT = Path(mrcnn.__file__).parent
+MODULES = sorted(path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py"))
+
+# For each room, what it may import of the package besides itself. Nothing else, lazily or not.
+MAY_IMPORT = {
+    "mrcnn.backend": [],
+    "mrcnn.files": [],
+    "mrcnn.colors": [],
+    "mrcnn.tables": [],
+    "mrcnn.config": [],
+    "mrcnn.ops": [],
+    "mrcnn.layers": ["backend", "ops"],
+    "mrcnn.losses": ["config", "ops"],
+    "mrcnn.network": ["config", "data.image_meta", "layers", "losses", "ops"],
+    "mrcnn.data": ["config", "ops.anchors", "ops.boxes"],  # the numpy side of ops
+    "mrcnn.weights": ["files"],
+    "mrcnn.downloads": ["files", "weights.info"],
+    "mrcnn.callbacks": ["files", "weights"],
+    "mrcnn.training": ["callbacks", "config", "data"],
+    "mrcnn.inference": ["config", "data", "ops.anchors", "ops.boxes"],
+    "mrcnn.matching": ["ops.boxes"],
+    "mrcnn.average_precision": [],
+    "mrcnn.coco_results": ["data", "files"],
+    "mrcnn.evaluation": ["average_precision", "coco_results", "data", "files", "matching"],
+    "mrcnn.drawing": ["colors", "files"],
+    "mrcnn.figures": ["drawing"],
+    "mrcnn.visualize": ["colors", "drawing", "figures", "matching", "tables"],
+    "mrcnn.model": ["config", "data", "downloads", "inference", "network", "ops.anchors", "training", "weights"],
+    "mrcnn.nuclei": ["config", "data", "downloads", "files"],
+    "mrcnn.demo": ["data", "drawing", "evaluation", "files", "model", "nuclei"],
+    "mrcnn.cli": ["__init__", "backend", "coco_results", "config", "data", "demo", "downloads", "drawing", "evaluation",
+                  "files", "model", "nuclei", "weights"],
+    "mrcnn.__main__": ["cli"],
+    "mrcnn.__init__": ["backend", "config", "data", "evaluation", "inference", "model", "visualize"],
+}  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.with_suffix("").parts)
+    return name if name == "mrcnn.__init__" else name.removesuffix(".__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the package's modules that a file imports anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT.parent / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} uses a relative import; the house writes names in full"
+            found |= (
+                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "mrcnn" else {node.module}
+            )
+    return {"mrcnn.__init__" if name == "mrcnn" else name for name in found if name.split(".")[0] == "mrcnn"}
+
+
+def within(name: str, room: str) -> bool:
+    return name == room or name.startswith(room + ".")
+
+
+def room_of(name: str) -> str:
+    return next(room for room in MAY_IMPORT if within(name, room))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_imports_go_downward(path):
+    room = room_of(module_name(path))
+    allowed = [room, *(f"mrcnn.{name}" for name in MAY_IMPORT[room])]
+    strangers = [name for name in imports(path) if not any(within(name, other) for other in allowed)]
+    assert not strangers, f"{path} ({room}) may not import {strangers}"
+
+
+def test_the_rules_have_no_cycle():
+    """Rooms can be built one after the other: each imports only rooms that stand already."""
+    standing, left = set(), set(MAY_IMPORT) - {"mrcnn.__init__"}
+    while left:
+        ready = {
+            room for room in left if {room_of(f"mrcnn.{n}") for n in MAY_IMPORT[room]} - {"mrcnn.__init__"} <= standing
+        }
+        assert ready, f"these import each other in a circle: {sorted(left)}"
+        standing |= ready
+        left -= ready
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_a_file_has_one_job_and_at_most_400_lines(path):
+    assert len((ROOT.parent / path).read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("module", ["mrcnn", "mrcnn.config", "mrcnn.weights", "mrcnn.evaluation", "mrcnn.data.batches"])
+def test_light_modules_import_no_framework(module):
+    program = (
+        f"import sys, {module}; "
+        "print([m for m in ('keras', 'tensorflow', 'jax', 'torch', 'matplotlib.pyplot') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_are_there():
+    for name in mrcnn.__all__:
+        assert getattr(mrcnn, name).__name__ == name
+    assert set(mrcnn.__all__) <= set(dir(mrcnn))
+    with pytest.raises(AttributeError, match="no attribute 'MaskRcnn'"):
+        _ = mrcnn.MaskRcnn

@@ -1,0 +1,129 @@
+"""Config: the fields of the original, what is refused, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from mrcnn.config import Config, ConfigError, nearest_sizes
+
+# Name and default of every field that existing projects override.
+ORIGINAL = {
+    "NAME": None, "GPU_COUNT": 1, "IMAGES_PER_GPU": 2, "STEPS_PER_EPOCH": 1000, "VALIDATION_STEPS": 50,
+    "BACKBONE": "resnet101", "COMPUTE_BACKBONE_SHAPE": None, "BACKBONE_STRIDES": [4, 8, 16, 32, 64],
+    "FPN_CLASSIF_FC_LAYERS_SIZE": 1024, "TOP_DOWN_PYRAMID_SIZE": 256, "NUM_CLASSES": 1,
+    "RPN_ANCHOR_SCALES": (32, 64, 128, 256, 512), "RPN_ANCHOR_RATIOS": [0.5, 1, 2], "RPN_ANCHOR_STRIDE": 1,
+    "RPN_NMS_THRESHOLD": 0.7, "RPN_TRAIN_ANCHORS_PER_IMAGE": 256, "PRE_NMS_LIMIT": 6000,
+    "POST_NMS_ROIS_TRAINING": 2000, "POST_NMS_ROIS_INFERENCE": 1000, "USE_MINI_MASK": True,
+    "MINI_MASK_SHAPE": (56, 56), "IMAGE_RESIZE_MODE": "square", "IMAGE_MIN_DIM": 800, "IMAGE_MAX_DIM": 1024,
+    "IMAGE_MIN_SCALE": 0, "IMAGE_CHANNEL_COUNT": 3, "MEAN_PIXEL": [123.7, 116.8, 103.9],
+    "TRAIN_ROIS_PER_IMAGE": 200, "ROI_POSITIVE_RATIO": 0.33, "POOL_SIZE": 7, "MASK_POOL_SIZE": 14,
+    "MASK_SHAPE": [28, 28], "MAX_GT_INSTANCES": 100, "RPN_BBOX_STD_DEV": [0.1, 0.1, 0.2, 0.2],
+    "BBOX_STD_DEV": [0.1, 0.1, 0.2, 0.2], "DETECTION_MAX_INSTANCES": 100, "DETECTION_MIN_CONFIDENCE": 0.7,
+    "DETECTION_NMS_THRESHOLD": 0.3, "LEARNING_RATE": 0.001, "LEARNING_MOMENTUM": 0.9, "WEIGHT_DECAY": 0.0001,
+    "LOSS_WEIGHTS": {"rpn_class_loss": 1.0, "rpn_bbox_loss": 1.0, "mrcnn_class_loss": 1.0, "mrcnn_bbox_loss": 1.0,
+                     "mrcnn_mask_loss": 1.0},
+    "USE_RPN_ROIS": True, "TRAIN_BN": False, "GRADIENT_CLIP_NORM": 5.0,
+}  # fmt: skip
+
+
+def of(**values):
+    return type("MyConfig", (Config,), values)()
+
+
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_defaults_are_the_originals(name):
+    value = getattr(Config(), name)
+    assert (value.tolist() if isinstance(value, np.ndarray) else value) == ORIGINAL[name]
+    assert name in Config.fields()
+
+
+def test_derived_fields():
+    config = of(IMAGES_PER_GPU=3, GPU_COUNT=2, NUM_CLASSES=5)
+    assert (config.BATCH_SIZE, config.IMAGE_META_SIZE) == (6, 17)
+    assert config.IMAGE_SHAPE.tolist() == [1024, 1024, 3]
+    crop = of(IMAGE_RESIZE_MODE="crop", IMAGE_MIN_DIM=256, IMAGE_CHANNEL_COUNT=1, MEAN_PIXEL=np.array([9.0]))
+    assert crop.IMAGE_SHAPE.tolist() == [256, 256, 1]
+
+
+def test_a_derived_field_that_is_set_is_told_to_be_ignored():
+    with pytest.warns(UserWarning, match="MyConfig.BATCH_SIZE is ignored"):
+        config = of(BATCH_SIZE=7)
+    assert config.BATCH_SIZE == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"IMAGE_MAX_DIM": 1000}, r"IMAGE_MAX_DIM must be a multiple of 64\. Received: 1000\. Nearest: 960, 1024\."),
+        ({"IMAGE_RESIZE_MODE": "crop", "IMAGE_MIN_DIM": 800}, r"IMAGE_MIN_DIM must be a multiple of 64.*768, 832"),
+        (
+            {"IMAGE_RESIZE_MODE": "fill"},
+            r"IMAGE_RESIZE_MODE must be one of none, square, pad64, crop. Received: 'fill'",
+        ),
+        ({"NUM_CLASSES": 0}, "NUM_CLASSES must be a whole number of at least 1. Received: 0"),
+        ({"NUM_CLASSES": 2.0}, "NUM_CLASSES must be a whole number"),
+        ({"IMAGES_PER_GPU": True}, "IMAGES_PER_GPU must be a whole number"),
+        ({"BACKBONE": "resnet18"}, "BACKBONE must be one of resnet50, resnet101, resnet14, or a callable.*'resnet18'"),
+        ({"RPN_ANCHOR_SCALES": (32, 64)}, "RPN_ANCHOR_SCALES must be one scale for each of the 5 BACKBONE_STRIDES"),
+        ({"DETECTION_MIN_CONFIDENCE": 70}, "DETECTION_MIN_CONFIDENCE must be a number from 0 to 1. Received: 70"),
+        ({"IMAGE_CHANNEL_COUNT": 1}, "MEAN_PIXEL must be a number for each of the IMAGE_CHANNEL_COUNT = 1 channels"),
+        ({"MASK_SHAPE": [56, 56]}, "MASK_SHAPE must be twice MASK_POOL_SIZE"),
+        ({"TRAIN_BN": "yes"}, "TRAIN_BN must be None, True or False"),
+        ({"LEARNING_RATE": "fast"}, "LEARNING_RATE must be a number above 0. Received: 'fast'"),
+        ({"LOSS_WEIGHTS": {"mask_loss": 1}}, "LOSS_WEIGHTS must be weights for rpn_class_loss"),
+        ({"IMAGE_MAX_DIMM": 512}, r"IMAGE_MAX_DIMM is no field of Config. Did you mean IMAGE_MAX_DIM\?"),
+        ({"NUM_CLASS": 2}, r"Did you mean NUM_CLASSES\?"),
+        ({"image_max_dim": 512}, r"Fields of Config are upper-case.*Did you mean IMAGE_MAX_DIM\?"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_would(values, message):
+    with pytest.raises(ConfigError, match=message):
+        of(**values)
+
+
+def test_what_is_the_users_own_is_kept():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = of(NAMES=["a", "b"], DATA_ROOT="/data", augment=True)
+    assert (config.NAMES, config.DATA_ROOT, config.augment) == (["a", "b"], "/data", True)
+
+
+def test_a_minimum_above_the_maximum_works_as_people_know_it():
+    assert of(IMAGE_MAX_DIM=512).IMAGE_MIN_DIM == 800
+
+
+def test_display_prints_every_attribute(capsys):
+    of(NAME="mine", MY_OWN=3).display()
+    printed = capsys.readouterr().out
+    assert printed.startswith("\nConfigurations:\n")
+    assert f"{'NAME':30} mine\n" in printed
+    assert f"{'MY_OWN':30} 3\n" in printed
+    assert f"{'BATCH_SIZE':30} 2\n" in printed
+    assert "validate" not in printed
+
+
+def test_a_configuration_survives_json():
+    config = of(NAME="mine", NUM_CLASSES=4, MEAN_PIXEL=np.array([1.0, 2.0, 3.0]), MY_OWN=3)
+    again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again.to_dict() == config.to_dict()
+    assert isinstance(again.MEAN_PIXEL, np.ndarray)
+    with pytest.raises(ConfigError, match="No such field of Config: NUM_CLASSE. Near: NUM_CLASSES"):
+        Config.from_dict({"NUM_CLASSE": 4})
+
+
+def test_backbone_shapes_of_a_callable_backbone():
+    config = of(
+        BACKBONE=staticmethod(lambda image, **_: None), COMPUTE_BACKBONE_SHAPE=staticmethod(lambda shape: [[1, 2]])
+    )
+    assert config.backbone_shapes((64, 64, 3)).tolist() == [[1, 2]]
+    assert Config().backbone_shapes((100, 130, 3)).tolist() == [[25, 33], [13, 17], [7, 9], [4, 5], [2, 3]]
+
+
+def test_nearest_sizes():
+    assert nearest_sizes(1000) == " Nearest: 960, 1024."
+    assert nearest_sizes(10) == " Nearest: 64."
+    assert nearest_sizes(None) == ""
