@@ -152,11 +152,11 @@ class Config:
                     "(IMAGES_PER_GPU, GPU_COUNT, IMAGE_MIN_DIM, IMAGE_MAX_DIM, NUM_CLASSES).",
                     stacklevel=2,
                 )
+        self.validate()
         self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
         self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])
         self.IMAGE_META_SIZE = _META_SIZE_WITHOUT_CLASSES + self.NUM_CLASSES
-        self.validate()
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:

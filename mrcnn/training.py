@@ -1,12 +1,10 @@
-"""Training: the objective, the stages, the optimizer, and one call that runs the epochs.
-
-Letters: none; the tensors are the network's.
-"""
+"""Training: the objective, the stages, the optimizer, and one call that runs the epochs."""
 
 from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -149,6 +147,12 @@ def fit(
         BatchError: an image that cannot be loaded; names it.
         TrainingError: a loss that is not finite; names the loss and the images of the batch.
     """
+    if config.GPU_COUNT > 1:
+        warnings.warn(
+            f"GPU_COUNT is {config.GPU_COUNT}, but training uses one device: it takes the whole batch of "
+            f"{config.BATCH_SIZE} images. Set GPU_COUNT to 1 if that does not fit.",
+            stacklevel=2,
+        )
     steps = config.STEPS_PER_EPOCH
     start = {"start_step": initial_epoch * steps}
     loader = BatchLoader(

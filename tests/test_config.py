@@ -65,6 +65,7 @@ def test_a_derived_field_that_is_set_is_told_to_be_ignored():
             r"IMAGE_RESIZE_MODE must be one of none, square, pad64, crop. Received: 'fill'",
         ),
         ({"NUM_CLASSES": 0}, "NUM_CLASSES must be a whole number of at least 1. Received: 0"),
+        ({"NUM_CLASSES": "two"}, "NUM_CLASSES must be a whole number of at least 1. Received: 'two'"),
         ({"NUM_CLASSES": 2.0}, "NUM_CLASSES must be a whole number"),
         ({"IMAGES_PER_GPU": True}, "IMAGES_PER_GPU must be a whole number"),
         ({"BACKBONE": "resnet18"}, "BACKBONE must be one of resnet50, resnet101, resnet14, or a callable.*'resnet18'"),

@@ -191,6 +191,25 @@ def test_images_without_objects_train(tmp_path):
     assert losses["rpn_bbox_loss"] == losses["mrcnn_bbox_loss"] == losses["mrcnn_mask_loss"] == 0
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"USE_RPN_ROIS": False}, {"USE_MINI_MASK": False}, {"IMAGE_RESIZE_MODE": "crop"}, {"TRAIN_BN": None}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_variants_train(tmp_path, changes):
+    config = QuickConfig.from_dict({**changes, "IMAGES_PER_GPU": 2})
+    model = MaskRCNN("training", config, tmp_path)
+    history = model.train(Shapes(2, size=80), None, 0.001, 1, "all", verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+def test_several_gpus_are_told_to_be_one_device(tmp_path):
+    config = QuickConfig.from_dict({"GPU_COUNT": 2, "IMAGES_PER_GPU": 1, "STEPS_PER_EPOCH": 1})
+    model = MaskRCNN("training", config, tmp_path)
+    with pytest.warns(UserWarning, match="GPU_COUNT is 2, but training uses one device"):
+        model.train(Shapes(2, size=64), None, 0.001, 1, "heads", verbose=0)
+
+
 def test_stages_choose_layers():
     network = build_network(QuickConfig(), "training")
     chosen = {stage: set(training.set_trainable(network, training.stage_pattern(stage))) for stage in training.STAGES}

@@ -1,0 +1,279 @@
+"""The `mrcnn` command line: what can be asked, and how errors are told.
+
+Nothing heavy is imported before a command is known to be well formed, so that `--help` answers at once. Exit codes:
+0 done, 1 a file or a setting of the user's (or the program) failed, 2 a wrong command line, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mrcnn
+
+_WEIGHTS_HELP = "a .h5 or .weights.h5 file; or coco (the released weights, downloaded once), or nuclei (the demo's)"
+_LONGEST_MESSAGE = 500
+
+
+class CommandError(Exception):
+    """What a command cannot do, told in one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: arguments; None: those of the process.
+
+    Returns:
+        The exit code. Wrong usage, `--help` and `--version` leave with SystemExit, as argparse does.
+    """
+    args = _parser().parse_args(argv)
+    args.verbose = getattr(args, "verbose", False)
+    try:
+        return importlib.import_module(args.module).run(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of the output has gone, as `| head` does. What is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        show_error(error, args.verbose)
+        return 1
+
+
+def show_error(error: Exception, verbose: bool, about: str | None = None) -> None:
+    """`mrcnn: error: ...` on the error stream, in one line; before it the traceback, of a bug or where it is asked for.
+
+    Args:
+        error: to be shown; being handled just now.
+        verbose: whether all of it is to be told.
+        about: a file that the message has to name.
+    """
+    if verbose or not is_users(error):
+        import traceback
+
+        traceback.print_exc()
+    message = " ".join(describe(error).split())
+    if about is not None and about not in message:
+        message = f"{about}: {message}"
+    if len(message) > _LONGEST_MESSAGE and not verbose:
+        message = f"{message[:_LONGEST_MESSAGE]} ... (-v shows all)"
+    print(f"mrcnn: error: {message}", file=sys.stderr, flush=True)
+
+
+def note(message: str) -> None:
+    """`mrcnn: ...` on the standard error stream: what the user should know, and can go on with."""
+    print(f"mrcnn: {message}", file=sys.stderr, flush=True)
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an error is of the user's making (a file, a setting, a full disk), and not a bug that a traceback is
+    needed for: errors of this package's own types, those of the system, and what this package's code raises itself."""
+    if type(error).__module__.split(".")[0] == "mrcnn" or isinstance(error, OSError | MemoryError):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    package = Path(__file__).parents[1]
+    raised_here = trace is not None and Path(trace.tb_frame.f_code.co_filename).is_relative_to(package)
+    return isinstance(error, ValueError | ImportError) and raised_here
+
+
+def describe(error: BaseException) -> str:
+    """What to say about an error."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mrcnn", description="Mask R-CNN: find objects and their masks in images.")
+    parser.add_argument("--version", action="version", version=f"mrcnn {mrcnn.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parsers = [parser]
+    for add in (_add_detect, _add_train, _add_evaluate, _add_demo, _add_info):
+        parsers.append(add(commands))
+    for each in parsers:  # before the command or after it; suppressed, for the later would undo the earlier
+        each.add_argument(
+            "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+        )
+    return parser
+
+
+def _add_detect(commands: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "detect",
+        help="find objects in images",
+        description="Find objects in images. Of each image a picture NAME_detected.png is written, and of all of them "
+        "one file detections.json in COCO's format of results.",
+    )
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    _add_network(command)
+    command.add_argument("--output", metavar="DIR", default="detections", help="where to write (default: detections)")
+    command.add_argument("--json", metavar="FILE", help="where to write the results (default: DIR/detections.json)")
+    command.set_defaults(module="mrcnn.cli.detecting")
+    return command
+
+
+def _add_train(commands: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "train",
+        help="train on annotated images",
+        description="Train on images with a COCO annotation file. Checkpoints and logs go to a folder of their own "
+        "below --logs. Given a checkpoint of such a folder as --weights, training goes on where it ended.",
+    )
+    command.add_argument("--train", metavar="FILE", required=True, help="COCO annotation file (JSON) to train on")
+    command.add_argument("--images", metavar="DIR", required=True, help="folder of its images")
+    command.add_argument("--val", metavar="FILE", help="COCO annotation file to validate on after each epoch")
+    command.add_argument("--val-images", metavar="DIR", help="folder of its images (default: that of --images)")
+    command.add_argument(
+        "--weights", metavar="W", default="coco",
+        help="what to start from: coco (default), imagenet, none, or a .h5 or .weights.h5 file",
+    )  # fmt: skip
+    command.add_argument(
+        "--layers", metavar="STAGE",
+        help="what trains: heads, 3+, 4+, 5+, all, or a regular expression for names of layers "
+        "(default: heads from coco and imagenet, else all)",
+    )  # fmt: skip
+    command.add_argument(
+        "--epochs",
+        metavar="N",
+        type=_count,
+        default=10,
+        help="the last epoch, counted from the very first (default: 10)",
+    )
+    command.add_argument("--learning-rate", metavar="X", type=_positive, help="default: LEARNING_RATE of the config")
+    command.add_argument(
+        "--augmentation", choices=("flip", "none"), default="flip",
+        help="flip: mirror half of the images left-right (default)",
+    )  # fmt: skip
+    _add_config(command)
+    command.add_argument(
+        "--name",
+        metavar="NAME",
+        type=_name,
+        help="of the run: letters, digits, _ and - (default: the file's, or mrcnn)",
+    )
+    command.add_argument("--logs", metavar="DIR", default="logs", help="where runs are kept (default: logs)")
+    command.set_defaults(module="mrcnn.cli.training")
+    return command
+
+
+def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "evaluate",
+        help="measure average precision",
+        description="Measure COCO's average precision of boxes and masks on images with a COCO annotation file. "
+        "Classes are matched by name.",
+    )
+    command.add_argument("annotations", metavar="FILE", help="COCO annotation file (JSON)")
+    command.add_argument("--images", metavar="DIR", required=True, help="folder of its images")
+    _add_network(command, "0.05, so that the precision-recall curve is whole")
+    command.add_argument("--limit", metavar="N", type=_count, help="only the first N images")
+    command.add_argument(
+        "--max-detections", metavar="N", type=_count, default=100,
+        help="best detections of one class in one image that count (default: 100, as COCO has it)",
+    )  # fmt: skip
+    command.add_argument("--json", metavar="FILE", help="write the figures to a file")
+    command.add_argument("--results", metavar="FILE", help="write the detections to a file, in COCO's format")
+    command.set_defaults(module="mrcnn.cli.evaluating")
+    return command
+
+
+def _add_demo(commands: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "demo",
+        help="find nuclei in microscope images",
+        description="Find the nuclei in images that the demo's network was not trained on, and compare with their "
+        "annotation. Fetches the images once (50 MB).",
+    )
+    command.add_argument("--output", metavar="DIR", default="mrcnn-demo", help="where to write (default: mrcnn-demo)")
+    command.add_argument("--weights", metavar="W", help="other weights of the demo's network")
+    command.set_defaults(module="mrcnn.cli.showing")
+    return command
+
+
+def _add_info(commands: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "info", help="tell what a weights file holds", description="Tell what a weights file holds."
+    )
+    command.add_argument("weights", metavar="WEIGHTS", help=_WEIGHTS_HELP)
+    command.add_argument("--json", action="store_true", help="print all of it as JSON, the stored configuration too")
+    command.set_defaults(module="mrcnn.cli.informing")
+    return command
+
+
+def _add_network(command: argparse.ArgumentParser, confidence: str = "the weights' configuration's, or 0.7") -> None:
+    command.add_argument("--weights", metavar="W", required=True, help=_WEIGHTS_HELP)
+    command.add_argument(
+        "--min-confidence", metavar="X", type=_share, help=f"least score of a detection, 0 to 1 (default: {confidence})"
+    )
+    command.add_argument(
+        "--classes", metavar="NAMES",
+        help="names of the classes, without the background, separated by commas, for weights that do not store them",
+    )  # fmt: skip
+    _add_config(command)
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config", metavar="KEY=VALUE", nargs="+", action="extend", type=_setting, default=[],
+        help="fields of the configuration, such as IMAGE_MAX_DIM=512 or RPN_ANCHOR_SCALES=8,16,32,64,128",
+    )  # fmt: skip
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value as Python writes it; what is no such value is taken as text."""
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_]\w*", key):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE (files go before --config)")
+    try:
+        return key, ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = _number(text)
+    if value < 1 or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(value)
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+    if value != value or abs(value) == float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[\w-]+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be of letters, digits, _ and -")
+    return text

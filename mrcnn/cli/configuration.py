@@ -1,0 +1,250 @@
+"""What the commands share: weights by file or name, and the configuration and class names that go with them.
+
+Letters: K classes (0 is the background).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mrcnn.backend import require_backend
+from mrcnn.cli import CommandError, note
+from mrcnn.config import BACKBONES, Config
+from mrcnn.data.coco_names import COCO_NAMES
+from mrcnn.weights.info import MASK_RCNN, WeightsInfo, inspect_weights
+
+if TYPE_CHECKING:
+    from mrcnn.data.dataset import Dataset
+    from mrcnn.model import MaskRCNN
+
+_DERIVED_FROM = {
+    "BATCH_SIZE": "IMAGES_PER_GPU",
+    "IMAGE_SHAPE": "IMAGE_MIN_DIM and IMAGE_MAX_DIM",
+    "IMAGE_META_SIZE": "NUM_CLASSES",
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network at inference, with its classes.
+
+    `class_names` [K] begin with the background's; `names_known` tells whether they are more than numbers.
+    """
+
+    model: MaskRCNN
+    class_names: tuple[str, ...]
+    names_known: bool
+
+
+def find_weights(weights: str) -> Path:
+    """The file that a path, a name (coco, imagenet, nuclei) or a URL stands for; fetched where it has to be.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DownloadError: it could not be fetched.
+    """
+    path = Path(weights)
+    if path.exists():
+        return path
+    if weights == "nuclei":
+        from mrcnn.nuclei import shipped_weights
+
+        return shipped_weights()
+    if weights in ("coco", "imagenet") or "://" in weights:
+        from mrcnn.downloads import fetch_weights
+
+        return fetch_weights(weights)
+    raise FileNotFoundError(f"There is no weights file {weights}.")
+
+
+def start_backend(verbose: bool) -> None:
+    """Import the framework that Keras runs on.
+
+    Args:
+        verbose: False: without what TensorFlow writes meanwhile about instruction sets and missing GPUs. It writes that
+            to the error stream before its own logging can be turned down.
+
+    Raises:
+        ImportError: none is installed.
+    """
+    if require_backend() != "tensorflow" or verbose:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _hidden_error_stream():
+        importlib.import_module("tensorflow")
+
+
+@contextlib.contextmanager
+def _hidden_error_stream() -> Iterator[None]:
+    """Send what any library writes to the error stream nowhere."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no such stream
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    sys.stderr.flush()
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def load_network(
+    weights: str,
+    settings: Iterable[tuple[str, Any]],
+    classes: str | None,
+    min_confidence: float | None,
+    verbose: bool = False,
+) -> Network:
+    """Build the network that a weights file is for, and load it.
+
+    Args:
+        weights: see `find_weights`.
+        settings: fields of the configuration, over what the file tells.
+        classes: names of the classes without the background, separated by commas; None: the file's.
+        min_confidence: DETECTION_MIN_CONFIDENCE; None: as configured.
+        verbose: see `start_backend`.
+
+    Raises:
+        CommandError, ConfigError, WeightsError: the file or the settings cannot be used.
+    """
+    path = find_weights(weights)
+    info = inspect_weights(path)
+    if info.kind != MASK_RCNN:
+        raise CommandError(f"{path} holds no Mask R-CNN but: {info.kind}. Detection needs a trained network.")
+    values = {**stored_values(info), "IMAGES_PER_GPU": 1, "GPU_COUNT": 1}
+    if values.get("IMAGE_RESIZE_MODE") == "crop":  # random crops are for training
+        values |= {"IMAGE_RESIZE_MODE": "pad64", "IMAGE_MIN_DIM": None}
+    if min_confidence is not None:
+        values["DETECTION_MIN_CONFIDENCE"] = min_confidence
+    config = make_config(info, values, settings)
+    names, known = class_names(info, classes, config.NUM_CLASSES)
+    start_backend(verbose)
+    from mrcnn.model import MaskRCNN
+
+    model = MaskRCNN("inference", config, model_dir="logs")
+    model.load_weights(path)
+    return Network(model, names, known)
+
+
+def stored_values(info: WeightsInfo) -> dict[str, Any]:
+    """The configuration that a weights file tells: the one stored in it, else what its shapes give away."""
+    fields = Config.fields()
+    if info.config is not None:
+        unknown = sorted(set(info.config) - set(fields))
+        if unknown:
+            note(f"{info.path} stores fields that this version does not know, and does without: {', '.join(unknown)}.")
+        return {name: value for name, value in info.config.items() if name in fields}
+    values: dict[str, Any] = {name: value for name, value in info.fields.items() if name in fields}
+    if info.backbone is not None:
+        values["BACKBONE"] = info.backbone
+    note(
+        f"{info.path} stores no configuration. Its shapes tell: "
+        f"{', '.join(f'{name} {value}' for name, value in values.items())}. The rest is default; --config changes it."
+    )
+    ratios = info.fields.get("len(RPN_ANCHOR_RATIOS)")
+    if ratios is not None and ratios != len(Config.RPN_ANCHOR_RATIOS):
+        note(f"It was made with {ratios} anchor ratios: give them, as in --config RPN_ANCHOR_RATIOS=0.5,1,2.")
+    return values
+
+
+def make_config(info: WeightsInfo | None, values: Mapping[str, Any], settings: Iterable[tuple[str, Any]]) -> Config:
+    """A configuration of `values`, and over them the settings of the command line.
+
+    Raises:
+        CommandError: a setting of a field that follows from others, or a backbone that only Python code can build.
+        ConfigError: an unknown field, or a value that cannot work.
+    """
+    settings = dict(settings)
+    for name in settings.keys() & _DERIVED_FROM.keys():
+        raise CommandError(f"{name} follows from {_DERIVED_FROM[name]}: set that instead.")
+    values = {**values, **settings}
+    backbone = values.get("BACKBONE")
+    if info is not None and backbone is not None and "BACKBONE" not in settings and backbone not in BACKBONES:
+        raise CommandError(
+            f"{info.path} was made with a backbone of its own ({backbone}), which the command line cannot build: use "
+            "mrcnn.MaskRCNN from Python with that backbone in the Config."
+        )
+    return Config.from_dict(values)
+
+
+def class_names(info: WeightsInfo, classes: str | None, num_classes: int) -> tuple[tuple[str, ...], bool]:
+    """Names of all classes, the background's first, and whether they are more than numbers.
+
+    Raises:
+        CommandError: `classes` are not as many as the network has.
+    """
+    if classes is not None:
+        names = tuple(name.strip() for name in classes.split(","))
+        if len(names) != num_classes - 1 or not all(names):
+            raise CommandError(
+                f"--classes must name the {num_classes - 1} classes of {info.path} without the background, separated "
+                f"by commas. Received: {len(names)} ({classes})."
+            )
+        return ("BG", *names), True
+    if info.class_names is not None and len(info.class_names) == num_classes:
+        return info.class_names, True
+    if num_classes == len(COCO_NAMES):
+        return COCO_NAMES, True
+    return ("BG", *(f"class {number}" for number in range(1, num_classes))), False
+
+
+def coco_dataset(annotations: str, images: str) -> Dataset:
+    """A COCO annotation file as a dataset, not yet prepared.
+
+    Raises:
+        FileNotFoundError, DatasetError: the file or its images are missing, or cannot be used.
+    """
+    from mrcnn.data.coco import CocoDataset
+
+    dataset = CocoDataset()
+    dataset.load_coco(annotations, images)
+    if not dataset.image_info:
+        raise CommandError(f"{annotations} lists no images.")
+    return dataset
+
+
+def number_classes(dataset: Dataset, names: Iterable[str], annotations: str, owner: str) -> None:
+    """Number the classes of a dataset as a network has them, by name, and prepare it. Classes that the network has and
+    the dataset lacks keep their numbers.
+
+    Args:
+        dataset: not yet prepared, of one source.
+        names: [K], the background's first.
+        annotations: the dataset's file, for messages.
+        owner: whose classes `names` are, for messages.
+
+    Raises:
+        CommandError: the dataset has classes that the network lacks, or two of one name.
+    """
+    there = {str(info["name"]).split(",")[0]: info for info in dataset.class_info[1:]}
+    if len(there) < len(dataset.class_info) - 1:
+        raise CommandError(f"{annotations} has several categories of one name, so they cannot be matched by name.")
+    names = list(names)[1:]
+    strange = [name for name in there if name not in names]
+    if strange:
+        raise CommandError(
+            f"{annotations} has classes that {owner} does not know: {_some(strange)}. It knows: {_some(names)}. "
+            "Give its classes the same names (--classes)."
+        )
+    source = dataset.image_info[0]["source"]
+    ids = {info["id"] for info in there.values()}
+    spare = (number for number in range(1, len(names) + len(ids) + 1) if number not in ids)
+    dataset.class_info[1:] = [there.get(name) or {"source": source, "id": next(spare), "name": name} for name in names]
+    dataset.prepare()
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

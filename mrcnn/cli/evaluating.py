@@ -1,0 +1,46 @@
+"""`mrcnn evaluate`: average precision on annotated images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from mrcnn.cli import CommandError, note
+from mrcnn.cli.configuration import coco_dataset, load_network, number_classes
+from mrcnn.files import atomic_path, require_folder
+
+# Average precision is the area below a curve of precision over recall: detections of low scores belong to it.
+_MIN_CONFIDENCE = 0.05
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the figures and write what was asked for."""
+    for path in (args.json, args.results):
+        if path is not None:
+            require_folder(path)
+    dataset = coco_dataset(args.annotations, args.images)
+    confidence = _MIN_CONFIDENCE if args.min_confidence is None else args.min_confidence
+    network = load_network(args.weights, args.config, args.classes, confidence, args.verbose)
+    if network.names_known:
+        number_classes(dataset, network.class_names, args.annotations, f"the network of {args.weights}")
+    elif len(dataset.class_info) == len(network.class_names):
+        dataset.prepare()
+        note(
+            f"{args.weights} does not name its classes: they are taken for those of {args.annotations}, in the order "
+            "of its category ids."
+        )
+    else:
+        raise CommandError(
+            f"{args.weights} has {len(network.class_names) - 1} classes without names, {args.annotations} has "
+            f"{len(dataset.class_info) - 1}. Name those of the network with --classes."
+        )
+    from mrcnn.evaluation import evaluate
+
+    image_ids = dataset.image_ids if args.limit is None else dataset.image_ids[: args.limit]
+    result = evaluate(network.model, dataset, image_ids, max_detections=args.max_detections, results_path=args.results)
+    print(result)
+    if args.json is not None:
+        with atomic_path(args.json) as temporary:
+            Path(temporary).write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+    return 0

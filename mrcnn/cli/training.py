@@ -1,0 +1,96 @@
+"""`mrcnn train`: training on a COCO annotation file."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+from mrcnn.cli import CommandError, note
+from mrcnn.cli.configuration import (
+    coco_dataset,
+    find_weights,
+    make_config,
+    number_classes,
+    start_backend,
+    stored_values,
+)
+from mrcnn.data.dataset import Dataset
+from mrcnn.weights.info import CLASS_LAYERS, MASK_RCNN, WeightsInfo, inspect_weights
+
+_DEFAULT_NAME = "mrcnn"
+_MOST_VALIDATION_STEPS = 50
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and say where the last checkpoint is."""
+    train_set, val_set = _datasets(args)
+    info = None if args.weights == "none" else inspect_weights(find_weights(args.weights))
+    values = training_values(info)
+    stored_name = values.get("NAME")
+    name = args.name or stored_name or _DEFAULT_NAME
+    classes_match = _classes_match(info, train_set)
+    goes_on = classes_match and name == stored_name and info.has_optimizer
+    values |= {"NAME": name, "NUM_CLASSES": train_set.num_classes}
+    config = make_config(info, values, args.config)
+    if not goes_on:
+        # One pass over the images an epoch, where nothing else is asked for.
+        val_steps = 0 if val_set is None else math.ceil(val_set.num_images / config.BATCH_SIZE)
+        values["STEPS_PER_EPOCH"] = math.ceil(train_set.num_images / config.BATCH_SIZE)
+        values["VALIDATION_STEPS"] = min(val_steps, _MOST_VALIDATION_STEPS)
+        config = make_config(info, values, args.config)
+
+    start_backend(args.verbose)
+    from mrcnn.data.augmentation import Flip
+    from mrcnn.model import MaskRCNN
+
+    model = MaskRCNN("training", config, args.logs)
+    if info is not None:
+        exclude = () if classes_match or info.kind != MASK_RCNN else CLASS_LAYERS
+        if exclude:
+            note(f"{info.path} is for other classes: {', '.join(exclude)} start from scratch.")
+        model.load_weights(info.path, by_name=True, exclude=exclude)
+        if not goes_on:
+            model.set_log_dir()
+    history = model.train(
+        train_set,
+        val_set,
+        learning_rate=args.learning_rate or config.LEARNING_RATE,
+        epochs=args.epochs,
+        layers=args.layers or ("heads" if args.weights in ("coco", "imagenet") else "all"),
+        augmentation=Flip() if args.augmentation == "flip" else None,
+    )
+    if history is not None:
+        print(f"Weights: {model.checkpoint_path.format(epoch=model.epoch)}")
+    return 0
+
+
+def _classes_match(info: WeightsInfo | None, dataset: Dataset) -> bool:
+    """Whether weights are for the dataset's classes, as far as they tell."""
+    if info is None or info.num_classes != dataset.num_classes:
+        return False
+    return info.class_names is None or list(info.class_names) == list(dataset.class_names)
+
+
+def _datasets(args: argparse.Namespace) -> tuple[Dataset, Dataset | None]:
+    train_set = coco_dataset(args.train, args.images)
+    train_set.prepare()
+    if train_set.num_classes < 2:
+        raise CommandError(f"{args.train} has no categories: there is nothing to learn.")
+    if args.val is None:
+        if args.val_images is not None:
+            raise CommandError("--val-images needs --val.")
+        return train_set, None
+    val_set = coco_dataset(args.val, args.val_images or args.images)
+    number_classes(val_set, train_set.class_names, args.val, f"the training set {args.train}")
+    return train_set, val_set
+
+
+def training_values(info: WeightsInfo | None) -> dict[str, Any]:
+    """The configuration to start from: the one that the weights were trained with, as far as they tell."""
+    if info is None:
+        return {}
+    if info.kind == MASK_RCNN:
+        return stored_values(info)
+    values = {} if info.backbone in (None, "custom") else {"BACKBONE": info.backbone}
+    return values | ({} if info.image_channels is None else {"IMAGE_CHANNEL_COUNT": info.image_channels})

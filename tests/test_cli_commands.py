@@ -1,0 +1,316 @@
+"""The commands that run a network: detect, evaluate and train, with stand-ins for it and, once, with a true one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from mrcnn.cli import main
+from tests.command_line import error_line, settings, write_weights
+from tests.shapes import KINDS, Shapes, ShapesConfig
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> SimpleNamespace:
+    """Four images of shapes as PNG files with a COCO annotation file."""
+    from mrcnn.evaluation import coco_ground_truth, write_results
+
+    folder = tmp_path_factory.mktemp("shapes")
+    dataset = Shapes(4, size=64)
+    for image_id in dataset.image_ids:
+        Image.fromarray(dataset.load_image(image_id)).save(folder / f"{image_id}.png")
+    annotations = folder / "annotations.json"
+    write_results(annotations, coco_ground_truth(dataset))
+    images = [str(folder / f"{image_id}.png") for image_id in dataset.image_ids]
+    return SimpleNamespace(folder=folder, dataset=dataset, annotations=str(annotations), images=images)
+
+
+# detect
+
+
+class Finder:
+    """Finds one instance, of class 2, in the upper left of every image; refuses black ones."""
+
+    def detect(self, images):
+        results = []
+        for image in images:
+            if not image.any():
+                from mrcnn.data.images import ImageError
+
+                raise ImageError("too dark")
+            masks = np.zeros((*image.shape[:2], 1), bool)
+            masks[2:6, 1:5] = True
+            results.append(
+                {
+                    "rois": np.array([[2, 1, 6, 5]], np.int32),
+                    "class_ids": np.array([2], np.int32),
+                    "scores": np.array([0.5], np.float32),
+                    "masks": masks,
+                }
+            )
+        return results
+
+
+@pytest.fixture
+def finder(monkeypatch):
+    from mrcnn.cli.configuration import Network
+
+    def load_network(*arguments):
+        return Network(Finder(), ("BG", "cat", "dog"), True)
+
+    monkeypatch.setattr("mrcnn.cli.detecting.load_network", load_network)
+
+
+@pytest.mark.usefixtures("finder")
+def test_detect_goes_on_after_a_bad_image(tmp_path, monkeypatch, capsys):
+    from pycocotools import mask as rle_codec
+
+    monkeypatch.chdir(tmp_path)
+    write_weights(tmp_path / "w.h5")
+    for name in ("a.png", "b/a.png", "b/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (30, 20), (200, 90, 10)).save(name)
+    Image.new("RGB", (30, 20)).save("dark.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    argv = [
+        "detect",
+        "missing.png",
+        "a.png",
+        "broken.png",
+        "dark.png",
+        "b",
+        "--weights",
+        "w.h5",
+        "--output",
+        "out/here",
+    ]
+    assert main(argv) == 1
+    printed = capsys.readouterr()
+    errors = printed.err.splitlines()
+    assert len(errors) == 3 and all(line.startswith("mrcnn: error: ") for line in errors)
+    assert all(name in line for name, line in zip(("missing.png", "broken.png", "dark.png"), errors, strict=True))
+    rows = [line.split() for line in printed.out.splitlines()]
+    assert [row[0] for row in rows[1:4]] == ["a.png", "b/a.png", "b/c.jpg"]
+    assert all(row[1] == "1" and row[3:] == ["1", "dog"] for row in rows[1:4])
+    assert "3 of 6 images, 3 instances, 3 failed." in printed.out
+
+    out = tmp_path / "out" / "here"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "a_2_detected.png", "a_detected.png", "c_detected.png", "detections.json",
+    ]  # fmt: skip
+    entries = json.loads((out / "detections.json").read_text())
+    assert [(e["image_id"], e["file_name"]) for e in entries] == [(2, "a.png"), (5, "b/a.png"), (6, "b/c.jpg")]
+    assert entries[0]["category_id"] == 2 and entries[0]["category_name"] == "dog"
+    assert entries[0]["bbox"] == [1, 2, 4, 4] and entries[0]["score"] == 0.5
+    mask = rle_codec.decode(entries[0]["segmentation"])
+    assert mask.shape == (20, 30) and mask.sum() == 16 and mask[2:6, 1:5].all()
+
+
+@pytest.mark.usefixtures("finder")
+def test_detect_writes_the_results_where_it_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_weights(tmp_path / "w.h5")
+    Image.new("L", (30, 20), 99).save("gray.png")
+    assert main(["detect", "gray.png", "--weights", "w.h5", "--json", "results.json"]) == 0
+    assert (tmp_path / "detections" / "gray_detected.png").is_file()
+    assert len(json.loads((tmp_path / "results.json").read_text())) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_folder_without_images_is_an_error(tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
+    assert main(["detect", str(tmp_path), "--weights", "w.h5"]) == 1
+    assert "holds no images" in error_line(capsys)
+
+
+# evaluate
+
+
+def evaluating(monkeypatch, dataset, names, known=True, order=None):
+    """Make `mrcnn evaluate` use a model that finds the truth of `dataset`, its class ids mapped by `order`."""
+    from mrcnn.cli.configuration import Network
+    from mrcnn.data.masks import extract_bboxes
+
+    class Truth:
+        def detect(self, images):
+            results = []
+            for image in images:
+                i = next(i for i in dataset.image_ids if np.array_equal(dataset.load_image(i), image))
+                masks, class_ids = dataset.load_mask(i)
+                results.append(
+                    {
+                        "rois": extract_bboxes(masks),
+                        "class_ids": np.array([(order or {}).get(c, c) for c in class_ids.tolist()], np.int32),
+                        "scores": np.linspace(0.9, 0.8, len(class_ids)),
+                        "masks": masks,
+                    }
+                )
+            return results
+
+    monkeypatch.setattr("mrcnn.cli.evaluating.load_network", lambda *arguments: Network(Truth(), names, known))
+
+
+def test_evaluate_matches_classes_by_name(shapes, monkeypatch, tmp_path, capsys):
+    # The network has another order, and a class that the annotation file does not know.
+    names = ("BG", "triangle", "star", "square", "disk")
+    evaluating(monkeypatch, shapes.dataset, names, order={1: 3, 2: 4, 3: 1})
+    argv = ["evaluate", shapes.annotations, "--images", str(shapes.folder), "--weights", "w.h5"]
+    files = ["--json", str(tmp_path / "figures.json"), "--results", str(tmp_path / "results.json")]
+    assert main([*argv, *files]) == 0
+    printed = capsys.readouterr()
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["mask"]["ap"] == figures["box"]["ap50"] == 1
+    assert figures["image_count"] == 4 and figures["annotations_per_class"]["star"] == 0
+    assert "AP50" in printed.out and "triangle" in printed.out
+    results = json.loads((tmp_path / "results.json").read_text())
+    truth = json.loads(Path(shapes.annotations).read_text())["annotations"]
+    assert sorted(r["category_id"] for r in results) == sorted(a["category_id"] for a in truth)
+    assert main([*argv, "--limit", "1", "--json", str(tmp_path / "figures.json")]) == 0
+    assert json.loads((tmp_path / "figures.json").read_text())["image_count"] == 1
+
+
+def test_evaluate_refuses_classes_that_do_not_match(shapes, monkeypatch, capsys):
+    argv = ["evaluate", shapes.annotations, "--images", str(shapes.folder), "--weights", "w.h5"]
+    evaluating(monkeypatch, shapes.dataset, ("BG", "square", "star"))
+    assert main(argv) == 1
+    told = error_line(capsys)
+    assert "does not know: disk, triangle" in told and "It knows: square, star" in told
+    evaluating(monkeypatch, shapes.dataset, ("BG", "class 1", "class 2"), known=False)
+    assert main(argv) == 1
+    assert "2 classes without names" in error_line(capsys)
+    evaluating(monkeypatch, shapes.dataset, ("BG", "class 1", "class 2", "class 3"), known=False)
+    assert main(argv) == 0
+    assert "does not name its classes" in capsys.readouterr().err
+
+
+# train
+
+
+class Trained:
+    """Stands in for MaskRCNN in training, and notes what it is asked for."""
+
+    last: Trained
+
+    def __init__(self, mode, config, model_dir):
+        Trained.last = self
+        self.mode, self.config, self.calls = mode, config, []
+        self.checkpoint_path, self.epoch = f"{model_dir}/run/mask_rcnn_{{epoch:04d}}.h5", 0
+
+    def load_weights(self, path, by_name, exclude):
+        self.calls.append(("load", str(path), tuple(exclude)))
+
+    def set_log_dir(self):
+        self.calls.append("new run")
+
+    def train(self, train_set, val_set, **options):
+        self.calls.append("train")
+        self.train_set, self.val_set, self.options, self.epoch = train_set, val_set, options, options["epochs"]
+        return SimpleNamespace(history={})
+
+
+@pytest.fixture
+def train(shapes, monkeypatch):
+    import mrcnn.model
+
+    monkeypatch.setattr(mrcnn.model, "MaskRCNN", Trained)
+
+    def run(*arguments: str) -> Trained:
+        assert main(["train", "--train", shapes.annotations, "--images", str(shapes.folder), *arguments]) == 0
+        return Trained.last
+
+    return run
+
+
+def test_train_from_scratch(train, shapes, capsys):
+    arguments = ["--weights", "none", "--epochs", "3", "--config", "BACKBONE=resnet14", "IMAGES_PER_GPU=3", "--name"]
+    model = train(*arguments, "mine", "--val", shapes.annotations, "--learning-rate", "0.5", "--augmentation", "none")
+    assert model.mode == "training" and model.calls == ["train"]
+    config = model.config
+    assert (config.NAME, config.NUM_CLASSES, config.BACKBONE, config.BATCH_SIZE) == ("mine", 4, "resnet14", 3)
+    assert (config.STEPS_PER_EPOCH, config.VALIDATION_STEPS) == (2, 2)  # four images, three a step
+    assert model.options == {"learning_rate": 0.5, "epochs": 3, "layers": "all", "augmentation": None}
+    assert model.val_set.class_names == model.train_set.class_names == ["BG", *KINDS]
+    assert "mask_rcnn_0003.h5" in capsys.readouterr().out
+
+
+def test_train_goes_on_with_a_checkpoint(train, tmp_path, monkeypatch):
+    from mrcnn.cli import training
+
+    inspect = training.inspect_weights
+    stored = {**ShapesConfig().to_dict(), "LEARNING_RATE": 0.25}
+    path = write_weights(tmp_path / "w.h5", config=stored, class_names=["BG", *KINDS])
+    with h5py.File(path, "a") as file:
+        file.create_group("optimizer_weights")
+    assert inspect(path).has_optimizer
+    model = train("--weights", str(path), "--layers", "4+", "--config", "SEED=5")
+    assert model.calls == [("load", str(path), ()), "train"]
+    assert model.config.STEPS_PER_EPOCH == ShapesConfig.STEPS_PER_EPOCH and model.config.SEED == 5
+    assert model.options["learning_rate"] == 0.25 and model.options["layers"] == "4+"
+    # Under another name it is a new run.
+    assert train("--weights", str(path), "--name", "new").calls == [("load", str(path), ()), "new run", "train"]
+
+
+def test_train_on_other_classes_leaves_their_layers_out(train, tmp_path, capsys):
+    heads = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
+    path = write_weights(tmp_path / "w.h5", classes=81)
+    assert train("--weights", str(path)).calls == [("load", str(path), heads), "new run", "train"]
+    assert "start from scratch" in capsys.readouterr().err
+    path = write_weights(tmp_path / "w.h5", classes=4, class_names=["BG", "cat", "dog", "cow"])
+    assert train("--weights", str(path)).calls[0] == ("load", str(path), heads)
+    path = write_weights(tmp_path / "b.h5", kind="backbone")
+    model = train("--weights", str(path))
+    assert model.calls == [("load", str(path), ()), "new run", "train"] and model.config.BACKBONE == "resnet14"
+
+
+def test_train_tells_users_mistakes(shapes, tmp_path, capsys):
+    argv = ["train", "--weights", "none", "--images", str(shapes.folder)]
+    assert main([*argv, "--train", str(tmp_path / "no.json")]) == 1
+    assert "No such annotation file" in error_line(capsys)
+    assert main([*argv, "--train", shapes.annotations, "--val-images", "."]) == 1
+    assert "needs --val" in error_line(capsys)
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"images": [], "categories": [], "annotations": []}')
+    assert main([*argv, "--train", str(empty)]) == 1
+    assert "lists no images" in error_line(capsys)
+    truth = json.loads(Path(shapes.annotations).read_text())
+    empty.write_text(json.dumps({**truth, "categories": [], "annotations": []}))
+    assert main([*argv, "--train", str(empty)]) == 1
+    assert "nothing to learn" in error_line(capsys)
+    assert main([*argv, "--train", shapes.annotations, "--config", "IMAGE_MAX_DIM=1000"]) == 1
+    assert "Nearest: 960, 1024" in error_line(capsys)
+
+
+# All of it
+
+
+def test_train_detect_and_evaluate_for_true(shapes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = ["--images", str(shapes.folder)]
+    tiny = ["--config", *settings(STEPS_PER_EPOCH=1)]
+    argv = ["train", "--train", shapes.annotations, *data, "--weights", "none", "--epochs", "1", "--logs", "runs"]
+    assert main([*argv, "--name", "tiny", *tiny]) == 0
+    (weights,) = (tmp_path / "runs").glob("tiny*/mask_rcnn_tiny_0001.h5")
+    assert weights.name in capsys.readouterr().out
+
+    assert main(["info", str(weights)]) == 0
+    told = capsys.readouterr().out
+    assert "resnet14" in told and "BG, square, disk, triangle" in told and "64 x 64 (square)" in told
+
+    assert main(["detect", *shapes.images[:2], "--weights", str(weights)]) == 0
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "detections" / "1_detected.png").is_file()
+    json.loads((tmp_path / "detections" / "detections.json").read_text())
+
+    argv = ["evaluate", shapes.annotations, *data, "--weights", str(weights), "--json", "figures.json"]
+    assert main(argv) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["image_count"] == 4 and 0 <= figures["mask"]["ap50"] <= 1
+
+    assert main(["detect", shapes.images[0], "--weights", str(weights), "--config", "MASK_CONV_SIZE=16"]) == 1
+    assert "MASK_CONV_SIZE is 16, the file has 32" in error_line(capsys)
