@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 endif
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help setup setup-backends demo test test-all lint format bench clean
+.PHONY: help setup setup-backends demo test test-tensorflow test-jax test-torch test-all lint format bench clean
 
 help:
 	@echo "make setup     virtual environment in $(VENV), with TensorFlow (CPU)"
@@ -31,23 +31,28 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else 'Python 3.11 to 3.13 is needed; this is ' + sys.version.split()[0] + '. Try: make PYTHON=python3.12 ...')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet "$(TENSORFLOW)" -e ".[tensorflow,dev]"
+	$(BIN)/python -m pip install -qq --upgrade "pip>=24"
+	$(BIN)/python -m pip install -qq "$(TENSORFLOW)" -e ".[tensorflow,dev]"
 	@touch $@
 
 setup-backends: $(VENV)/.ready-backends
 
 $(VENV)/.ready-backends: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet "$(JAX)" "$(TORCH)"
+	$(BIN)/python -m pip install -qq "$(JAX)" "$(TORCH)"
 	@touch $@
 
 demo: setup
 	$(BIN)/mrcnn demo --output out/demo
 
+# One process for each backend, for Keras takes it once; two at a time, for a test keeps hardly more than one core busy.
 test: setup-backends
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-jax test-tensorflow test-torch
+
+test-tensorflow: setup-backends
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
-	KERAS_BACKEND=jax $(PYTEST) -m "backends and not slow"
-	KERAS_BACKEND=torch $(PYTEST) -m "backends and not slow"
+
+test-jax test-torch: test-%: setup-backends
+	KERAS_BACKEND=$* $(PYTEST) -m "backends and not slow"
 
 test-all: setup-backends
 	KERAS_BACKEND=tensorflow $(PYTEST)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -14,3 +16,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_networks():
+    """Let go of a module's networks at its end: gigabytes would pile up."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
+    gc.collect()

@@ -66,4 +66,5 @@ def fill_small(model: Any, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         if weight.name == "kernel":
-            weight.assign(rng.normal(0, np.sqrt(2 / np.prod(weight.shape[:-1])), weight.shape))
+            gain = 0.01 if "bbox" in weight.path else 2.0  # boxes stay near their anchors
+            weight.assign(rng.normal(0, np.sqrt(gain / np.prod(weight.shape[:-1])), weight.shape))

@@ -25,10 +25,8 @@ from mrcnn.weights import load_weights
 from tests import golden
 from tests.shapes import Shapes, ShapesConfig
 
-
-def slow_but_on_tensorflow(test):
-    """Minutes on JAX and PyTorch on a CPU: there in `make test-all` only."""
-    return test if keras.backend.backend() == "tensorflow" else pytest.mark.slow(test)
+# Minutes on JAX and PyTorch on a CPU: there in `make test-all` only. (Marking twice for all backends says nothing new.)
+SLOW_BUT_ON_TENSORFLOW = pytest.mark.backends if keras.backend.backend() == "tensorflow" else pytest.mark.slow
 
 
 class QuickConfig(ShapesConfig):
@@ -39,7 +37,7 @@ class QuickConfig(ShapesConfig):
 
 
 @pytest.mark.backends
-@pytest.mark.parametrize("stage", ["all", "heads", "4+"])
+@pytest.mark.parametrize("stage", ["all", *(pytest.param(s, marks=SLOW_BUT_ON_TENSORFLOW) for s in ("heads", "4+"))])
 def test_three_steps_of_sgd_golden(stage):
     data, inputs = golden.load("train_r50_sgd"), golden.load("train_r50_identity")
     config = golden.config_of(inputs)
@@ -78,7 +76,7 @@ def test_l2_rule_golden():
 
 
 @pytest.mark.backends
-@slow_but_on_tensorflow
+@SLOW_BUT_ON_TENSORFLOW
 def test_overfits_eight_images(tmp_path):
     dataset = Shapes(8)
     model = MaskRCNN("training", ShapesConfig(), tmp_path)
