@@ -57,17 +57,20 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         path: with `{epoch:04d}`, which counts from 1.
         metadata: stored beside the weights, with the epoch and its losses.
+        on_saved: is told the number of each epoch that was saved.
     """
 
-    def __init__(self, path: str, metadata: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, metadata: Mapping[str, Any], on_saved: Callable[[int], None]) -> None:
         super().__init__()
         self.path = path
         self.metadata = metadata
+        self.on_saved = on_saved
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         losses = {name: float(value) for name, value in (logs or {}).items()}
         metadata = {**self.metadata, "epoch": epoch + 1, "losses": losses}
         save_weights(self.model, self.path.format(epoch=epoch + 1), metadata, self.model.optimizer)
+        self.on_saved(epoch + 1)
 
 
 class HistoryLog(keras.callbacks.Callback):

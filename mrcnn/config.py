@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import types
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,9 @@ LOSS_NAMES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox
 SIZE_MULTIPLE = 64
 
 _META_SIZE_WITHOUT_CLASSES = 12
+
+# The levels of the pyramid that have anchors.
+_LEVELS = ("P2", "P3", "P4", "P5", "P6")
 
 # Fields that are whole numbers of at least 1.
 _COUNTS = (
@@ -143,6 +147,13 @@ class Config:
     # Threads that load and mold training images.
     LOADER_WORKERS = 2
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A function given as a field is the function, and no method of the configuration.
+        for name in ("BACKBONE", "COMPUTE_BACKBONE_SHAPE"):
+            if isinstance(vars(cls).get(name), types.FunctionType):
+                setattr(cls, name, staticmethod(vars(cls)[name]))
+
     def __init__(self) -> None:
         self._refuse_near_misses()
         for name in _DERIVED:
@@ -214,11 +225,13 @@ class Config:
             _require(self, name, lambda v: _is_int(v) and v >= 1, "a whole number of at least 1")
         for name in ("VALIDATION_STEPS", "SEED"):
             _require(self, name, lambda v: _is_int(v) and v >= 0, "a whole number of at least 0")
-        for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD", "DETECTION_MIN_CONFIDENCE"):
-            _require(self, name, lambda v: v is None or 0 <= v <= 1, "a number from 0 to 1")
+        for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD"):
+            _require(self, name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+        _require(self, "DETECTION_MIN_CONFIDENCE", lambda v: v is None or 0 <= v <= 1, "a number from 0 to 1, or None")
+        _require(self, "NAME", lambda v: v is None or isinstance(v, str), "a string")
         _require(self, "ROI_POSITIVE_RATIO", lambda v: 0 < v <= 1, "a number above 0, at most 1")
         for name in ("LEARNING_RATE", "GRADIENT_CLIP_NORM"):
-            _require(self, name, lambda v: v > 0, "a number above 0")
+            _require(self, name, lambda v: 0 < v < math.inf, "a number above 0")
         _require(self, "WEIGHT_DECAY", lambda v: v >= 0, "a number of at least 0")
         _require(self, "LEARNING_MOMENTUM", lambda v: 0 <= v < 1, "a number from 0 up to, not including, 1")
         _require(self, "TRAIN_BN", lambda v: v in (None, True, False), "None, True or False")
@@ -240,9 +253,14 @@ class Config:
                 f"MASK_SHAPE must be twice MASK_POOL_SIZE, for the mask head doubles its input. Received: MASK_SHAPE "
                 f"{tuple(self.MASK_SHAPE)}, MASK_POOL_SIZE {self.MASK_POOL_SIZE}."
             )
-        levels = len(self.BACKBONE_STRIDES)
-        _require(self, "RPN_ANCHOR_SCALES", lambda v: len(v) == levels,
-                 f"one scale for each of the {levels} BACKBONE_STRIDES")  # fmt: skip
+        if int(self.TRAIN_ROIS_PER_IMAGE * self.ROI_POSITIVE_RATIO) < 1:
+            raise ConfigError(
+                "TRAIN_ROIS_PER_IMAGE x ROI_POSITIVE_RATIO must be at least 1, for a positive ROI. Received: "
+                f"{self.TRAIN_ROIS_PER_IMAGE} x {self.ROI_POSITIVE_RATIO}."
+            )
+        for name, what in (("BACKBONE_STRIDES", "a stride"), ("RPN_ANCHOR_SCALES", "a scale")):
+            _require(self, name, lambda v: len(v) == len(_LEVELS) and all(n > 0 for n in v),
+                     f"{what} for each of the levels {', '.join(_LEVELS)}")  # fmt: skip
         _require(self, "RPN_ANCHOR_RATIOS", lambda v: len(v) > 0 and all(r > 0 for r in v), "ratios above 0")
         _require(self, "LOSS_WEIGHTS", lambda v: set(v) <= set(LOSS_NAMES), f"weights for {', '.join(LOSS_NAMES)}")
         self._validate_sizes()
@@ -271,15 +289,28 @@ class Config:
         for name in dir(type(self)):
             if name in known or name.startswith("_") or name in vars(Config):
                 continue
-            if name.upper() in known:
+            if name.upper() in known and "_" in name:
                 raise ConfigError(f"Fields of Config are upper-case. Received: {name}. Did you mean {name.upper()}?")
-            # 0.87 refuses a slip of one letter or two; NAMES beside NAME, or other short words, are people's own.
-            near = difflib.get_close_matches(name, [f for f in known if len(f) > 5], n=1, cutoff=0.87)
-            if name.isupper() and near:
+            near = [field for field in known if name.isupper() and _is_slip(name, field)]
+            if near:
                 raise ConfigError(
                     f"{type(self).__name__}.{name} is no field of Config. Did you mean {near[0]}? "
                     "(An attribute of your own needs a name less like a field's.)"
                 )
+
+
+def _is_slip(name: str, field: str) -> bool:
+    """Whether `name` is `field` mistyped: a letter wrong, missing or too many, or two in a long name. Names told apart
+    on purpose are not: by a number at the end, by their first letter, or short ones (NAMES beside NAME)."""
+    if len(field) <= 5 or name[0] != field[0] or name[-1].isdigit():
+        return False
+    allowed = 2 if len(field) > 10 else 1
+    row = list(range(len(field) + 1))  # Levenshtein's distance, row by row
+    for i, letter in enumerate(name, start=1):
+        previous, row = row, [i]
+        for j, other in enumerate(field, start=1):
+            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (letter != other)))
+    return row[-1] <= allowed
 
 
 def nearest_sizes(value: Any) -> str:

@@ -6,6 +6,7 @@ Letters: B images, H, W original size; h, w molded size; C channels; A anchors, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from mrcnn.ops.boxes import normalize_boxes
 # (detections [B, D, 6], masks [B, D, mh, mw, K]).
 Runner = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-# Image sizes whose anchors are kept; those of 1024 x 1024 pixels take 4 MB.
+# Image sizes whose anchors are kept; those of 1024 x 1024 pixels take 12 MB.
 _ANCHOR_SETS_KEPT = 8
 
 
@@ -32,13 +33,21 @@ class Detector:
         config: the configuration that the network was built from.
         run: the network, see `Runner`.
         batch_size: images that go through the network at once. None: the configuration's BATCH_SIZE.
+        get_anchors: molded shape (h, w, ...) -> normalized anchors [A, 4] float32. None: the configuration's.
     """
 
-    def __init__(self, config: Config, run: Runner, batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        run: Runner,
+        batch_size: int | None = None,
+        get_anchors: Callable[[Sequence[int]], np.ndarray] | None = None,
+    ) -> None:
         self.config = config
         self.run = run
         self.batch_size = batch_size
-        self._anchors: dict[tuple[int, int], np.ndarray] = {}
+        anchors_of = anchor_cache(config)
+        self.get_anchors = get_anchors or (lambda shape: anchors_of((int(shape[0]), int(shape[1])))[1])
 
     def detect(self, images: Sequence[Any], verbose: int = 0) -> list[dict[str, np.ndarray]]:
         """Find the objects in images.
@@ -94,15 +103,6 @@ class Detector:
             results.append({"rois": boxes, "class_ids": class_ids, "scores": scores, "masks": full_masks})
         return results
 
-    def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
-        """Normalized anchors [A, 4] float32 for molded images of `image_shape` (h, w, ...)."""
-        key = int(image_shape[0]), int(image_shape[1])
-        if key not in self._anchors:
-            while len(self._anchors) >= _ANCHOR_SETS_KEPT:
-                del self._anchors[next(iter(self._anchors))]
-            self._anchors[key] = normalize_boxes(pyramid_anchors(self.config, key), key)
-        return self._anchors[key]
-
     def _batches(self, images: Sequence[Any]) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
         """Molded images and metas, in order, as many together as are of one size and fit in a batch."""
         size = self.batch_size or self.config.BATCH_SIZE
@@ -118,6 +118,17 @@ class Detector:
             batch.append((molded, meta))
         if batch:
             yield batch
+
+
+def anchor_cache(config: Config) -> Callable[[tuple[int, int]], tuple[np.ndarray, np.ndarray]]:
+    """A function (h, w) -> anchors [A, 4] in pixels and normalized, which keeps those of the last few sizes."""
+
+    @functools.lru_cache(maxsize=_ANCHOR_SETS_KEPT)
+    def anchors_of(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        pixels = pyramid_anchors(config, shape)
+        return pixels, normalize_boxes(pixels, shape)
+
+    return anchors_of
 
 
 def keras_runner(model: Any) -> Runner:

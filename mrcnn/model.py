@@ -15,15 +15,14 @@ from mrcnn import training, weights
 from mrcnn.config import Config
 from mrcnn.data import molding
 from mrcnn.downloads import fetch_weights
-from mrcnn.inference import Detector, keras_runner, log
+from mrcnn.inference import Detector, anchor_cache, keras_runner, log
 from mrcnn.network import build_network
 
 __all__ = ["MaskRCNN", "log"]
 
 # .../<name>YYYYMMDDTHHMM/mask_rcnn_<name>_EEEE.h5
-_CHECKPOINT = re.compile(
-    r"(?P<dir>.*[/\\][\w-]+?(?P<time>\d{8}T\d{4}))[/\\]mask_rcnn_[\w-]+_(?P<epoch>\d{4})\.h5"
-)  # fmt: skip
+_TIME = r"\d{8}T\d{4}"
+_CHECKPOINT = re.compile(rf"(?P<dir>.*[/\\][^/\\]*{_TIME})[/\\]mask_rcnn_[^/\\]*_(?P<epoch>\d{{4,}})\.h5")
 
 
 class MaskRCNN:
@@ -56,6 +55,7 @@ class MaskRCNN:
         self.anchors: np.ndarray | None = None
         self._resume_from: Path | None = None
         self._detector: Detector | None = None
+        self._anchors_of = anchor_cache(config)
         self.set_log_dir()
         self.keras_model = self.build(mode, config)
 
@@ -99,6 +99,11 @@ class MaskRCNN:
         self.set_log_dir(filepath)
         return report
 
+    def save_weights(self, filepath: str | Path) -> None:
+        """Save the weights, with the configuration, to a `.h5` file (which the original reads) or `.weights.h5`."""
+        metadata = {"config": self.config.to_dict(), "epoch": self.epoch}
+        weights.save_weights(self.keras_model, filepath, metadata)
+
     def get_imagenet_weights(self) -> str:
         """Download the ImageNet weights of a ResNet-50 (once) and return their path."""
         return str(fetch_weights("imagenet"))
@@ -111,13 +116,15 @@ class MaskRCNN:
         """
         name = (self.config.NAME or "").lower()
         root = Path(self.model_dir)
-        runs = sorted(d for d in root.iterdir() if d.is_dir() and d.name.startswith(name)) if root.is_dir() else []
+        pattern = re.compile(re.escape(name) + _TIME)
+        runs = sorted(d for d in root.iterdir() if d.is_dir() and pattern.fullmatch(d.name)) if root.is_dir() else []
         if not runs:
-            raise FileNotFoundError(f"No training run of {name!r} in {root}: no folder there begins with that name.")
-        checkpoints = sorted(runs[-1].glob("mask_rcnn*.h5"))
-        if not checkpoints:
-            raise FileNotFoundError(f"No checkpoint (mask_rcnn*.h5) in {runs[-1]}: no epoch was finished.")
-        return str(checkpoints[-1])
+            raise FileNotFoundError(f"No training run of {name!r} in {root}: no folder {name}YYYYMMDDTHHMM there.")
+        for run in reversed(runs):  # one that was stopped in its first epoch has none
+            checkpoints = sorted(run.glob("mask_rcnn*.h5"))
+            if checkpoints:
+                return str(checkpoints[-1])
+        raise FileNotFoundError(f"No checkpoint (mask_rcnn*.h5) in {runs[-1]}: no epoch was finished.")
 
     def set_log_dir(self, model_path: str | Path | None = None) -> None:
         """Choose the directory of this run: a new one, or, for a checkpoint's path, the one to go on in."""
@@ -171,7 +178,7 @@ class MaskRCNN:
         Args:
             train_dataset: a prepared `Dataset`.
             val_dataset: another, or None for no validation.
-            learning_rate: a number, or a Keras learning rate schedule.
+            learning_rate: a number, or a Keras learning rate schedule, whose steps count from the very first epoch.
             epochs: the last epoch, counted from the very first one.
             layers: "heads", "3+", "4+", "5+", "all", or a regular expression for names of layers.
             augmentation: see `mrcnn.data.augmentation.as_augmentation`.
@@ -200,11 +207,13 @@ class MaskRCNN:
                 "that matches whole names, such as 'mrcnn_.*'."
             )
         self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
+        optimizer = self.keras_model.optimizer
+        optimizer.iterations.assign(self.epoch * self.config.STEPS_PER_EPOCH)
         if self._resume_from is not None and weights.inspect_weights(self._resume_from).has_optimizer:
-            weights.load_optimizer(self.keras_model.optimizer, self._resume_from)
+            weights.load_optimizer(optimizer, self._resume_from)
         self._resume_from = None
         print(f"Starting at epoch {self.epoch + 1} of {epochs}: {len(chosen)} layers train. Log: {self.log_dir}")
-        history = training.fit(
+        return training.fit(
             self.keras_model,
             self.config,
             train_dataset,
@@ -213,13 +222,12 @@ class MaskRCNN:
             initial_epoch=self.epoch,
             log_dir=Path(self.log_dir),
             checkpoint_path=self.checkpoint_path,
+            on_saved=lambda epoch: setattr(self, "epoch", epoch),
             augmentation=augmentation,
             no_augmentation_sources=no_augmentation_sources,
             custom_callbacks=custom_callbacks,
             verbose=verbose,
         )
-        self.epoch = max(self.epoch, epochs)
-        return history
 
     # Inference
 
@@ -238,7 +246,7 @@ class MaskRCNN:
         """What runs the network on images; made when first used."""
         self._require("inference", "detect")
         if self._detector is None:
-            self._detector = Detector(self.config, keras_runner(self.keras_model))
+            self._detector = Detector(self.config, keras_runner(self.keras_model), get_anchors=self.get_anchors)
         return self._detector
 
     def mold_inputs(self, images: Sequence[Any]) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -258,10 +266,8 @@ class MaskRCNN:
 
     def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
         """Normalized anchors [A, 4] for molded images of a shape; `self.anchors` has them in pixels afterwards."""
-        from mrcnn.ops.anchors import pyramid_anchors
-
-        self.anchors = pyramid_anchors(self.config, image_shape)
-        return self.detector.get_anchors(image_shape)
+        self.anchors, normalized = self._anchors_of((int(image_shape[0]), int(image_shape[1])))
+        return normalized
 
     def _require(self, mode: str, action: str) -> None:
         if self.mode != mode:

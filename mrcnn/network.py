@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from mrcnn.config import SIZE_MULTIPLE, Config, ConfigError
@@ -175,7 +174,10 @@ def _segment(config: Config, rois: Any, image_shape: Any, pyramid: list[Any]) ->
 
 def _training_size(config: Config) -> tuple[int, int]:
     """Height and width of training images: fixed, for the anchors and their targets are."""
-    height, width = (int(side) for side in np.asarray(config.IMAGE_SHAPE)[:2])
+    height, width = tuple(config.IMAGE_SHAPE)[:2]
+    if height is None or width is None:
+        raise ConfigError("Training needs images of one size. Received: IMAGE_MAX_DIM None. Set it.")
+    height, width = int(height), int(width)
     if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
         raise ConfigError(
             f"Training images must have sides that are multiples of {SIZE_MULTIPLE}. Received: {height} x {width} "

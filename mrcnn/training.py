@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import warnings
@@ -14,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from mrcnn.callbacks import Checkpoints, HistoryLog, NonFiniteGuard, tensorboard
-from mrcnn.config import LOSS_NAMES, Config
+from mrcnn.config import LOSS_NAMES, Config, ConfigError
 from mrcnn.data.batches import BatchError, BatchLoader
 
 HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
@@ -43,7 +44,8 @@ class TrainingModel(keras.Model):
         """Set the weights of the five losses (1 where none is named) and the factor of the L2 rule."""
         self.loss_weights = {name: float(loss_weights.get(name, 1.0)) for name in LOSS_NAMES}
         self.weight_decay = float(weight_decay)
-        self.loss_means = [keras.metrics.Mean(name=name) for name in LOSS_NAMES]
+        if not hasattr(self, "loss_means"):  # a second stage keeps those of the first
+            self.loss_means = [keras.metrics.Mean(name=name) for name in LOSS_NAMES]
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -118,7 +120,7 @@ def compile_model(model: TrainingModel, config: Config, learning_rate: Any, mome
     optimizer = keras.optimizers.SGD(learning_rate, momentum=momentum, global_clipnorm=config.GRADIENT_CLIP_NORM)
     # XLA on TensorFlow knows no non-max suppression of changing length; torch.compile gains nothing here.
     model.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
-    optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)  # with mixed_float16, Keras has wrapped the one above
 
 
 def fit(
@@ -131,6 +133,7 @@ def fit(
     initial_epoch: int,
     log_dir: Path,
     checkpoint_path: str,
+    on_saved: Callable[[int], None] = lambda epoch: None,
     augmentation: Any = None,
     no_augmentation_sources: Sequence[str] | None = None,
     custom_callbacks: Sequence[keras.callbacks.Callback] | None = None,
@@ -140,9 +143,10 @@ def fit(
 
     An epoch is STEPS_PER_EPOCH batches. After each, the validation losses of the first VALIDATION_STEPS batches of
     `val_dataset` are measured (always the same ones), and `checkpoint_path` (with `{epoch:04d}`) is written, weights
-    and optimizer state together.
+    and optimizer state together; `on_saved` is told its epoch's number then.
 
     Raises:
+        ConfigError: images that come out in another size than the network's.
         DatasetError: a dataset that does not fit the configuration.
         BatchError: an image that cannot be loaded; names it.
         TrainingError: a loss that is not finite; names the loss and the images of the batch.
@@ -169,23 +173,23 @@ def fit(
     metadata = {"config": config.to_dict(), "class_names": list(getattr(train_dataset, "class_names", []))}
     callbacks = [
         NonFiniteGuard(lambda step: [_reference(train_dataset, i) for i in loader.image_ids(step)], steps),
-        Checkpoints(checkpoint_path, metadata),
+        Checkpoints(checkpoint_path, metadata, on_saved),
         HistoryLog(log_dir / "history.csv", initial_epoch),
         *tensorboard(log_dir),
         *(custom_callbacks or ()),
     ]
-    failures: list[BatchError] = []
-    names = [tensor.name for tensor in model.inputs]
-    with loader:
+    failures: list[Exception] = []
+    loaders = [loader]  # all that are open: Keras keeps the generators on them, and so their threads, for longer
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: [opened.close() for opened in loaders])
         arguments = {}
         if validate:
-            arguments["validation_data"] = _feed(
-                _cycle(make_validation_loader, config.VALIDATION_STEPS), names, failures
-            )
+            batches = _cycle(make_validation_loader, config.VALIDATION_STEPS, loaders)
+            arguments["validation_data"] = _feed(batches, model.inputs, failures)
             arguments["validation_steps"] = config.VALIDATION_STEPS
         try:
             return model.fit(
-                _feed(loader, names, failures),
+                _feed(loader, model.inputs, failures),
                 steps_per_epoch=steps,
                 initial_epoch=initial_epoch,
                 epochs=epochs,
@@ -201,22 +205,33 @@ def fit(
             raise
 
 
-def _feed(batches: Iterator[dict], names: Sequence[str], failures: list[BatchError]) -> Iterator[tuple[tuple]]:
-    """Batches as Keras takes them: the inputs in the network's order, and no target."""
+def _feed(batches: Iterator[dict], inputs: Sequence[Any], failures: list[Exception]) -> Iterator[tuple[tuple]]:
+    """Batches as Keras takes them: the inputs in the network's order, and no target. What goes wrong is also put into
+    `failures`."""
+    size = tuple(inputs[0].shape[1:])
     try:
         for batch in batches:
-            yield (tuple(batch[name] for name in names),)
-    except BatchError as error:
+            found = batch["input_image"].shape[1:]
+            if found != size:
+                raise ConfigError(
+                    f"The network was built for training images of {size[0]} x {size[1]} (Config.IMAGE_SHAPE), and "
+                    f"they come out as {found[0]} x {found[1]}. Use IMAGE_RESIZE_MODE 'square' or 'crop'."
+                )
+            yield (tuple(batch[tensor.name] for tensor in inputs),)
+    except (BatchError, ConfigError) as error:
         failures.append(error)
         raise
 
 
-def _cycle(make_loader: Callable[[], BatchLoader], steps: int) -> Iterator[dict]:
-    """The first `steps` batches of a loader, over and over: each validation sees the same."""
+def _cycle(make_loader: Callable[[], BatchLoader], steps: int, loaders: list[BatchLoader]) -> Iterator[dict]:
+    """The first `steps` batches of a loader, over and over: each validation sees the same. `loaders` holds the one
+    that is open."""
     while True:
         with make_loader() as loader:
+            loaders.append(loader)
             for _, batch in zip(range(steps), loader, strict=False):
                 yield batch
+            loaders.remove(loader)
 
 
 def _reference(dataset: Any, image_id: int) -> str:

@@ -661,7 +661,7 @@ def test_many_loaders_made_and_left():
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 import numpy as np
 from mrcnn.config import Config
 from mrcnn.data.batches import BatchLoader
@@ -682,6 +682,8 @@ dataset = Slow()
 for i in range(100):
     dataset.add_image("s", i, None)
 dataset.prepare()
+# A shell that starts tests in the background makes them deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 loader = BatchLoader(dataset, Small())
 next(loader)
 print("ready", flush=True)

@@ -69,9 +69,15 @@ def test_a_derived_field_that_is_set_is_told_to_be_ignored():
         ({"NUM_CLASSES": 2.0}, "NUM_CLASSES must be a whole number"),
         ({"IMAGES_PER_GPU": True}, "IMAGES_PER_GPU must be a whole number"),
         ({"BACKBONE": "resnet18"}, "BACKBONE must be one of resnet50, resnet101, resnet14, or a callable.*'resnet18'"),
-        ({"RPN_ANCHOR_SCALES": (32, 64)}, "RPN_ANCHOR_SCALES must be one scale for each of the 5 BACKBONE_STRIDES"),
-        ({"DETECTION_MIN_CONFIDENCE": 70}, "DETECTION_MIN_CONFIDENCE must be a number from 0 to 1. Received: 70"),
+        ({"RPN_ANCHOR_SCALES": (32, 64)}, "RPN_ANCHOR_SCALES must be a scale for each of the levels P2, P3"),
+        (
+            {"DETECTION_MIN_CONFIDENCE": 70},
+            "DETECTION_MIN_CONFIDENCE must be a number from 0 to 1, or None. Received: 70",
+        ),
         ({"IMAGE_CHANNEL_COUNT": 1}, "MEAN_PIXEL must be a number for each of the IMAGE_CHANNEL_COUNT = 1 channels"),
+        ({"BACKBONE_STRIDES": [4, 8, 16, 32]}, "BACKBONE_STRIDES must be a stride for each of the levels P2"),
+        ({"RPN_NMS_THRESHOLD": None}, "RPN_NMS_THRESHOLD must be a number from 0 to 1. Received: None"),
+        ({"TRAIN_ROIS_PER_IMAGE": 2}, "TRAIN_ROIS_PER_IMAGE x ROI_POSITIVE_RATIO must be at least 1.*2 x 0.33"),
         ({"MASK_SHAPE": [56, 56]}, "MASK_SHAPE must be twice MASK_POOL_SIZE"),
         ({"TRAIN_BN": "yes"}, "TRAIN_BN must be None, True or False"),
         ({"LEARNING_RATE": "fast"}, "LEARNING_RATE must be a number above 0. Received: 'fast'"),
@@ -89,8 +95,10 @@ def test_what_cannot_work_is_refused_with_what_would(values, message):
 def test_what_is_the_users_own_is_kept():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        config = of(NAMES=["a", "b"], DATA_ROOT="/data", augment=True)
-    assert (config.NAMES, config.DATA_ROOT, config.augment) == (["a", "b"], "/data", True)
+        own = {"NAMES": ["a"], "DATA_ROOT": "/data", "augment": True, "LEARNING_RATE_2": 0.1, "CPU_COUNT": 4, "seed": 1,
+               "DETECTION_MASK_THRESHOLD": 0.5, "MAX_INSTANCES": 3, "DETECTION_MIN_CONFIDENCE_2": 0.1}  # fmt: skip
+        config = of(**own)
+    assert {name: getattr(config, name) for name in own} == own
 
 
 def test_a_minimum_above_the_maximum_works_as_people_know_it():
@@ -117,9 +125,11 @@ def test_a_configuration_survives_json():
 
 
 def test_backbone_shapes_of_a_callable_backbone():
-    config = of(
-        BACKBONE=staticmethod(lambda image, **_: None), COMPUTE_BACKBONE_SHAPE=staticmethod(lambda shape: [[1, 2]])
-    )
+    def backbone(image, stage5, train_bn):
+        return image
+
+    config = of(BACKBONE=backbone, COMPUTE_BACKBONE_SHAPE=lambda shape: [[1, 2]])
+    assert config.BACKBONE is backbone  # and no method of the configuration
     assert config.backbone_shapes((64, 64, 3)).tolist() == [[1, 2]]
     assert Config().backbone_shapes((100, 130, 3)).tolist() == [[25, 33], [13, 17], [7, 9], [4, 5], [2, 3]]
 

@@ -109,9 +109,35 @@ def test_targets_are_random_but_for_the_seed():
     assert not np.array_equal(chosen[0], chosen[2])
 
 
+def test_batch_norm_of_a_frozen_layer(rng):
+    x = rng.normal(3, 2, (4, 5, 5, 2)).astype(np.float32)
+    by_batch = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-3)
+    for train_bn, expected in ((True, by_batch), (None, x / np.sqrt(1 + 1e-3))):
+        layer = BatchNorm(train_bn, trainable=False)
+        actual = layer(ops.convert_to_tensor(x), training=True)
+        np.testing.assert_allclose(ops.convert_to_numpy(actual), expected, atol=1e-5)
+
+
+def test_roi_align_keeps_its_coordinates_in_mixed_precision():
+    """On a map whose value is its column, a sample tells where it was taken: a bfloat16 would be off by pixels."""
+    ramp = np.broadcast_to(np.arange(256, dtype=np.float32)[None, None, :, None], (1, 256, 256, 1))
+    maps = [ops.convert_to_tensor(ramp[:, :: 2**i, :: 2**i]) for i in range(4)]
+    boxes = ops.convert_to_tensor(np.array([[[0.1, 0.60123, 0.15, 0.65123]]], np.float32))
+    layer = PyramidROIAlign((2, 2), dtype="mixed_bfloat16")
+    pooled = ops.convert_to_numpy(layer(boxes, ops.convert_to_tensor([[1024.0, 1024.0]]), maps))
+    np.testing.assert_allclose(pooled[0, 0, 0, :, 0], [0.60123 * 255, 0.65123 * 255], atol=1e-3)
+
+
+def test_a_mismatch_of_anchors_and_scores_is_told():
+    with pytest.raises(ValueError, match="There are 12 anchors, and the RPN scored 9 places"):
+        ProposalLayer(5, 0.7)(
+            *tensors(np.zeros((1, 9, 2), "f4"), np.zeros((1, 9, 4), "f4"), np.zeros((1, 12, 4), "f4"))
+        )
+
+
 def test_targets_of_a_ground_truth_box_without_area_are_finite():
     proposals, class_ids, gt_boxes, masks = target_inputs()
-    class_ids[0, 1], gt_boxes[0, 1] = 1, [0.3, 0.3, 0.3, 0.3]
+    class_ids[0, :2], gt_boxes[0, 0] = [0, 1], [0.3, 0.3, 0.3, 0.3]
     for value in DetectionTargetLayer(10, 0.5, seed=0)(*tensors(proposals, class_ids, gt_boxes, masks)):
         assert np.isfinite(ops.convert_to_numpy(value)).all()
 

@@ -10,7 +10,7 @@ import pytest
 
 from mrcnn.config import Config
 from mrcnn.model import MaskRCNN
-from mrcnn.weights import WeightsError
+from mrcnn.weights import WeightsError, inspect_weights
 from tests import golden, make_h5
 from tests.shapes import ShapesConfig
 
@@ -101,12 +101,21 @@ def test_detect_verbose_prints_what_goes_in(capsys):
         assert f"\n{name} " in printed
 
 
+def test_weights_saved_by_the_model_tell_their_configuration(tmp_path):
+    model = shapes_model()
+    model.save_weights(tmp_path / "mine.h5")
+    info = inspect_weights(tmp_path / "mine.h5")
+    assert (info.kind, info.config["NAME"], info.num_classes) == ("mask_rcnn", "shapes", 4)
+    assert MaskRCNN("inference", ShapesConfig(), tmp_path).load_weights(tmp_path / "mine.h5").complete
+
+
 def test_a_mode_does_what_it_is_for():
     with pytest.raises(ValueError, match=r"train needs a model in 'training' mode"):
         shapes_model().train(None, None, 0.1, 1, "all")
     training = MaskRCNN("training", ShapesConfig(), "logs")
     with pytest.raises(ValueError, match=r"detect needs a model in 'inference' mode"):
         training.detect([])
+    assert training.get_anchors((128, 128, 3)).shape == training.anchors.shape  # these need no mode
 
 
 def test_resnet101_of_81_classes_takes_the_released_layout_and_a_large_image(tmp_path, rng):
@@ -139,12 +148,14 @@ def test_find_last_takes_the_newest_checkpoint(tmp_path):
     model = MaskRCNN("inference", ShapesConfig(), tmp_path)
     with pytest.raises(FileNotFoundError, match="No training run of 'shapes'"):
         model.find_last()
-    for run in ("shapes20250101T0000", "shapes20260101T0000", "other20270101T0000"):
+    for run in ("shapes20250101T0000", "shapes20260101T0000", "other20270101T0000", "shapes_v220280101T0000"):
         (tmp_path / run).mkdir()
     with pytest.raises(FileNotFoundError, match="no epoch was finished"):
         model.find_last()
     for epoch in (1, 2, 10):
         (tmp_path / "shapes20260101T0000" / f"mask_rcnn_shapes_{epoch:04d}.h5").touch()
+    assert model.find_last().endswith("mask_rcnn_shapes_0010.h5")
+    (tmp_path / "shapes20270101T0000").mkdir()  # stopped in its first epoch
     assert model.find_last().endswith("mask_rcnn_shapes_0010.h5")
 
 

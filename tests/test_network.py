@@ -114,9 +114,9 @@ def test_training_graph_with_gradients_golden(name):
         golden.check(f"{name} {key}", outputs[key], data[f"out.{key}"], atol=1e-4)
     # The corners of given ROIs fall on the edges of masks, where XLA's rounding of the grid flips single pixels of
     # the targets (see ROIAlign).
-    flips = 10 if keras.backend.backend() == "jax" and name == "train_r50_given_rois" else 1
+    flips = 20 if keras.backend.backend() == "jax" and name == "train_r50_given_rois" else 1
     for index, key in enumerate(LOSS_NAMES):
-        atol = 2e-4 * flips if key == "mrcnn_mask_loss" else 1e-4
+        atol = 1e-4 * flips if key == "mrcnn_mask_loss" else 1e-4
         golden.check(f"{name} {key}", outputs[key], data["out.losses_f64"][index], atol=atol)
     if identity:
         for key in (

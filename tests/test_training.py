@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from keras import ops
 
 from mrcnn import training
 from mrcnn.callbacks import TrainingError
-from mrcnn.config import LOSS_NAMES
-from mrcnn.data.batches import BatchError
+from mrcnn.config import LOSS_NAMES, ConfigError
+from mrcnn.data.batches import BatchError, BatchLoader
 from mrcnn.evaluation import evaluate
 from mrcnn.model import MaskRCNN
 from mrcnn.network import build_network
@@ -91,9 +93,14 @@ def test_overfits_eight_images(tmp_path):
 def test_an_epoch_leaves_a_checkpoint_and_curves(tmp_path):
     config = QuickConfig()
     model = MaskRCNN("training", config, tmp_path)
-    history = model.train(Shapes(4, size=64), Shapes(2, seed=1, size=64), 0.001, 2, "heads", verbose=0)
+    threads = threading.active_count()
+    # So slow that weights stay as they are: what changes from epoch to epoch is the images.
+    history = model.train(Shapes(4, size=64), Shapes(4, seed=1, size=64), 1e-12, 2, "heads", verbose=0)
     curves = {"loss", *LOSS_NAMES} | {f"val_{name}" for name in ("loss", *LOSS_NAMES)}
     assert set(history.history) == curves
+    first, second = history.history["val_rpn_class_loss"]
+    assert first == pytest.approx(second, rel=1e-5)  # each validation sees the same images
+    assert threading.active_count() <= threads + 1  # the loaders' are gone; TensorBoard may keep one
     run = Path(model.log_dir)
     assert {"mask_rcnn_shapes_0001.h5", "mask_rcnn_shapes_0002.h5", "history.csv", "train", "validation"} <= set(
         os.listdir(run)
@@ -104,7 +111,7 @@ def test_an_epoch_leaves_a_checkpoint_and_curves(tmp_path):
     assert set(rows[0]) == {"epoch"} | curves
 
 
-def test_training_goes_on_where_it_stopped(tmp_path, capsys):
+def test_training_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     config, dataset = QuickConfig(), Shapes(4, size=64)
     first = MaskRCNN("training", config, tmp_path)
     first.train(dataset, None, 0.001, 1, "all", verbose=0)
@@ -122,8 +129,14 @@ def test_training_goes_on_where_it_stopped(tmp_path, capsys):
         def on_epoch_begin(self, epoch, logs=None):
             seen["epoch"] = epoch
 
+    starts = []
+    monkeypatch.setattr(
+        training, "BatchLoader", lambda *a, start_step=0, **k: starts.append(start_step) or BatchLoader(*a, **k)
+    )
     again.train(dataset, None, 0.001, 2, "all", custom_callbacks=[Look()], verbose=0)
     assert seen["epoch"] == 1  # counted from 0
+    assert again.epoch == 2
+    assert starts == [config.STEPS_PER_EPOCH]  # the second epoch's first batch
     assert len(seen["state"]) == len(momentum)
     for found, expected in zip(seen["state"], momentum, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -157,10 +170,37 @@ def test_a_kill_leaves_every_finished_checkpoint_readable(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_images(tmp_path):
-    model = MaskRCNN("training", QuickConfig(), tmp_path)
-    with pytest.raises(TrainingError, match=r"Not finite: .*loss.* at epoch 1, step \d.*shapes/\d\.png.*learning rate"):
-        model.train(Shapes(4, size=64), None, 1e30, 1, "all", verbose=0)
+    config, dataset = QuickConfig(), Shapes(8, size=64)
+    model = MaskRCNN("training", config, tmp_path)
+    with pytest.raises(TrainingError, match=r"Not finite: .*loss.* at epoch 1, step \d.*learning rate") as error:
+        model.train(dataset, None, 1e30, 1, "all", verbose=0)
+    step = int(re.search(r"step (\d)", str(error.value))[1]) - 1
+    with BatchLoader(dataset, config) as loader:
+        expected = {f"shapes/{image_id}.png" for image_id in loader.image_ids(step)}
+    assert set(re.findall(r"shapes/\d\.png", str(error.value))) == expected
     assert not list(tmp_path.glob("*/*.h5"))
+
+
+def test_training_stopped_early_counts_the_epochs_that_were_saved(tmp_path):
+    config, dataset = QuickConfig.from_dict({"NAME": "cells v1.2", "STEPS_PER_EPOCH": 1}), Shapes(2, size=64)
+    model = MaskRCNN("training", config, tmp_path)
+    rates = []
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+            rates.append(float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.001, 0.0001])
+    model.train(dataset, None, schedule, 5, "heads", custom_callbacks=[Stop()], verbose=0)
+    assert model.epoch == 1
+    model.train(dataset, None, schedule, 5, "all", custom_callbacks=[Stop()], verbose=0)
+    assert model.epoch == 2
+    assert rates == pytest.approx([0.001, 0.0001])  # the schedule counts from the first epoch, over stages
+    assert [metric.name for metric in model.keras_model.metrics] == ["loss", *LOSS_NAMES]
+    again = MaskRCNN("training", config, tmp_path)
+    again.load_weights("last")  # a name with a space and a point
+    assert again.epoch == 2
 
 
 def test_an_image_that_cannot_be_loaded_is_named(tmp_path):
@@ -191,21 +231,31 @@ def test_images_without_objects_train(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"USE_RPN_ROIS": False}, {"USE_MINI_MASK": False}, {"IMAGE_RESIZE_MODE": "crop"}, {"TRAIN_BN": None}],
-    ids=lambda changes: next(iter(changes)),
+    [
+        {"USE_RPN_ROIS": False, "RPN_ANCHOR_STRIDE": 2, "MAX_GT_INSTANCES": 1},
+        {"USE_MINI_MASK": False, "IMAGE_RESIZE_MODE": "crop", "TRAIN_BN": None},
+    ],
+    ids=lambda changes: " ".join(changes),
 )
 def test_variants_train(tmp_path, changes):
-    config = QuickConfig.from_dict({**changes, "IMAGES_PER_GPU": 2})
-    model = MaskRCNN("training", config, tmp_path)
+    model = MaskRCNN("training", QuickConfig.from_dict(changes), tmp_path)
     history = model.train(Shapes(2, size=80), None, 0.001, 1, "all", verbose=0)
     assert np.isfinite(history.history["loss"]).all()
 
 
-def test_several_gpus_are_told_to_be_one_device(tmp_path):
-    config = QuickConfig.from_dict({"GPU_COUNT": 2, "IMAGES_PER_GPU": 1, "STEPS_PER_EPOCH": 1})
+def test_several_gpus_are_told_to_be_one_device(tmp_path, monkeypatch):
+    config = QuickConfig.from_dict({"GPU_COUNT": 2, "IMAGES_PER_GPU": 1})
     model = MaskRCNN("training", config, tmp_path)
+    monkeypatch.setattr(model.keras_model, "fit", lambda *arguments, **options: None)
     with pytest.warns(UserWarning, match="GPU_COUNT is 2, but training uses one device"):
         model.train(Shapes(2, size=64), None, 0.001, 1, "heads", verbose=0)
+
+
+def test_images_of_another_size_are_told(tmp_path):
+    config = QuickConfig.from_dict({"IMAGE_RESIZE_MODE": "pad64", "IMAGE_MIN_DIM": 64, "IMAGE_MAX_DIM": 64})
+    model = MaskRCNN("training", config, tmp_path)
+    with pytest.raises(ConfigError, match="built for training images of 64 x 64.*come out as 128 x 128.*'square'"):
+        model.train(Shapes(2, size=80), None, 0.001, 1, "all", verbose=0)
 
 
 def test_stages_choose_layers():

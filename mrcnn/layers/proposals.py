@@ -41,7 +41,12 @@ class ProposalLayer(keras.layers.Layer):
 
     def call(self, rpn_class: Any, rpn_bbox: Any, anchors: Any) -> Any:
         """rpn_class [B, A, 2], rpn_bbox [B, A, 4] and anchors [B, A, 4] -> proposals [B, R, 4]."""
-        count = anchors.shape[1]
+        count, scored = anchors.shape[1], rpn_class.shape[1]
+        if count is not None and scored is not None and count != scored:
+            raise ValueError(
+                f"There are {count} anchors, and the RPN scored {scored} places: BACKBONE_STRIDES (or "
+                "COMPUTE_BACKBONE_SHAPE) are not those of the backbone's feature maps."
+            )
         limit = (
             ops.minimum(self.pre_nms_limit, ops.shape(anchors)[1]) if count is None else min(self.pre_nms_limit, count)
         )

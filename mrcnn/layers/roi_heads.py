@@ -26,19 +26,18 @@ class PyramidROIAlign(layers.Layer):
     """
 
     def __init__(self, pool_shape: Sequence[int], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Coordinates are to stay float32 whatever the precision: a bfloat16 cannot tell neighboring pixels apart.
+        super().__init__(**{"autocast": False, **kwargs})
         self.pool_shape = [int(side) for side in pool_shape]
 
     def call(self, boxes: Any, image_shape: Any, feature_maps: Sequence[Any]) -> Any:
         """boxes [B, R, 4], image_shape [B, >=2] (height, width) in pixels, feature_maps P2..P5 [B, H, W, C] ->
         [B, R, pool height, pool width, C]."""
-        # Coordinates stay float32 whatever the compute dtype: a bfloat16 cannot tell neighboring pixels apart.
-        boxes, image_shape = ops.cast(boxes, "float32"), ops.cast(image_shape, "float32")
         area = image_shape[:, 0:1] * image_shape[:, 1:2]
         return pyramid_roi_align(boxes, area, feature_maps, self.pool_shape)
 
     def compute_output_spec(self, boxes: Any, image_shape: Any, feature_maps: Sequence[Any]) -> Any:
-        return keras.KerasTensor((*boxes.shape[:2], *self.pool_shape, feature_maps[0].shape[-1]), self.compute_dtype)
+        return keras.KerasTensor((*boxes.shape[:2], *self.pool_shape, feature_maps[0].shape[-1]), feature_maps[0].dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "pool_shape": self.pool_shape}

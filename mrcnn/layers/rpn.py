@@ -29,12 +29,12 @@ def build_rpn_model(anchor_stride: int, anchors_per_location: int, depth: int, c
     shared = layers.Conv2D(
         conv_size, 3, strides=anchor_stride, padding="same", activation="relu", name="rpn_conv_shared"
     )(feature_map)
-    logits = layers.Conv2D(2 * anchors_per_location, 1, name="rpn_class_raw")(shared)
-    logits = layers.Reshape((-1, 2))(logits)
-    # float32 whatever the precision of the rest: proposals are ranked by these.
+    # float32 whatever the precision of the rest: proposals are ranked by these, and ties would abound.
+    logits = layers.Conv2D(2 * anchors_per_location, 1, dtype="float32", name="rpn_class_raw")(shared)
+    logits = layers.Reshape((-1, 2), dtype="float32")(logits)
     probabilities = layers.Softmax(dtype="float32", name="rpn_class_xxx")(logits)
-    deltas = layers.Conv2D(4 * anchors_per_location, 1, name="rpn_bbox_pred")(shared)
-    deltas = layers.Reshape((-1, 4))(deltas)
+    deltas = layers.Conv2D(4 * anchors_per_location, 1, dtype="float32", name="rpn_bbox_pred")(shared)
+    deltas = layers.Reshape((-1, 4), dtype="float32")(deltas)
     return keras.Model(feature_map, [logits, probabilities, deltas], name="rpn_model")
 
 

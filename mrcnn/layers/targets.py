@@ -133,7 +133,6 @@ class DetectionTargetLayer(keras.layers.Layer):
         if self.use_mini_masks:
             corner = ops.concatenate([matched[..., :2], matched[..., :2]], axis=-1)
             size = matched[..., 2:] - matched[..., :2]
-            size = ops.where(size > 0, size, 1.0)
             rois = (rois - corner) / ops.concatenate([size, size], axis=-1)
         batch, height, width, count = ops.shape(gt_masks)
         first = ops.arange(batch, dtype="int32")[:, None] * (height * width * count)

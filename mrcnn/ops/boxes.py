@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+# Of a box's growth by deltas, e^40.
+_MAX_LOG_SCALE = 40.0
+
 
 def _namespace(*arrays: Any) -> Any:
     """numpy where all arrays are numpy's (or plain numbers), else `keras.ops`; Keras is not imported for numpy."""
@@ -70,7 +73,9 @@ def decode_deltas(boxes: Any, deltas: Any) -> Any:
     height, width = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     center_y = boxes[..., 0] + 0.5 * height + deltas[..., 0] * height
     center_x = boxes[..., 1] + 0.5 * width + deltas[..., 1] * width
-    height, width = height * ops.exp(deltas[..., 2]), width * ops.exp(deltas[..., 3])
+    # The limit is far beyond any image; without it a network gone wild gives infinity, and minus infinity, and NaN.
+    height = height * ops.exp(ops.minimum(deltas[..., 2], _MAX_LOG_SCALE))
+    width = width * ops.exp(ops.minimum(deltas[..., 3], _MAX_LOG_SCALE))
     y1, x1 = center_y - 0.5 * height, center_x - 0.5 * width
     return ops.stack([y1, x1, y1 + height, x1 + width], axis=-1)
 

@@ -47,14 +47,14 @@ def load_optimizer(optimizer: Any, path: str | Path) -> bool:
             "The optimizer has no state to restore yet: call optimizer.build(trainable_variables) first."
         )
     ours = _variables(optimizer)
-    ours.pop(_LEARNING_RATE, None)
+    ours = _without_learning_rate(ours)
     with open_weights(path) as file:
         group = file.get(OPTIMIZER_GROUP)
         state: dict[str, np.ndarray] = {}
         complaint = f"{path} holds no optimizer state"
         if isinstance(group, h5py.Group) and _KIND in group.attrs:
             stored = {group[key].attrs.get("name", key): stored_weight(file, group, key) for key in group}
-            stored.pop(_LEARNING_RATE, None)
+            stored = _without_learning_rate(stored)
             complaint = _complaint(optimizer, group, ours, stored)
             if not complaint:
                 state = {name: read_array(file, weight) for name, weight in stored.items()}
@@ -66,6 +66,11 @@ def load_optimizer(optimizer: Any, path: str | Path) -> bool:
     for name, variable in ours.items():
         variable.assign(state[name].astype(dtype_of(variable), copy=False))
     return True
+
+
+def _without_learning_rate(named: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left without the learning rate, or the two of an optimizer inside a loss-scaling one."""
+    return {name: value for name, value in named.items() if name.partition("#")[0] != _LEARNING_RATE}
 
 
 def _variables(optimizer: Any) -> dict[str, Any]:
