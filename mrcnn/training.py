@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 import warnings
@@ -158,9 +157,12 @@ def fit(
             stacklevel=2,
         )
     steps = config.STEPS_PER_EPOCH
-    start = {"start_step": initial_epoch * steps}
     loader = BatchLoader(
-        train_dataset, config, augmentation=augmentation, no_augmentation_sources=no_augmentation_sources, **start
+        train_dataset,
+        config,
+        augmentation=augmentation,
+        no_augmentation_sources=no_augmentation_sources,
+        start_step=initial_epoch * steps,
     )
     validate = val_dataset is not None and config.VALIDATION_STEPS > 0
 
@@ -180,29 +182,30 @@ def fit(
     ]
     failures: list[Exception] = []
     loaders = [loader]  # all that are open: Keras keeps the generators on them, and so their threads, for longer
-    with contextlib.ExitStack() as stack:
-        stack.callback(lambda: [opened.close() for opened in loaders])
-        arguments = {}
-        if validate:
-            batches = _cycle(make_validation_loader, config.VALIDATION_STEPS, loaders)
-            arguments["validation_data"] = _feed(batches, model.inputs, failures)
-            arguments["validation_steps"] = config.VALIDATION_STEPS
-        try:
-            return model.fit(
-                _feed(loader, model.inputs, failures),
-                steps_per_epoch=steps,
-                initial_epoch=initial_epoch,
-                epochs=epochs,
-                callbacks=callbacks,
-                shuffle=False,  # the loader has shuffled already
-                verbose=verbose,
-                **arguments,
-            )
-        except Exception:
-            # TensorFlow wraps what a generator raises in an error of its own, as text.
-            if failures:
-                raise failures[0] from failures[0].__cause__
-            raise
+    arguments = {}
+    if validate:
+        batches = _cycle(make_validation_loader, config.VALIDATION_STEPS, loaders)
+        arguments["validation_data"] = _feed(batches, model.inputs, failures)
+        arguments["validation_steps"] = config.VALIDATION_STEPS
+    try:
+        return model.fit(
+            _feed(loader, model.inputs, failures),
+            steps_per_epoch=steps,
+            initial_epoch=initial_epoch,
+            epochs=epochs,
+            callbacks=callbacks,
+            shuffle=False,  # the loader has shuffled already
+            verbose=verbose,
+            **arguments,
+        )
+    except Exception:
+        # TensorFlow wraps what a generator raises in an error of its own, as text.
+        if failures:
+            raise failures[0] from failures[0].__cause__
+        raise
+    finally:
+        for opened in loaders:
+            opened.close()
 
 
 def _feed(batches: Iterator[dict], inputs: Sequence[Any], failures: list[Exception]) -> Iterator[tuple[tuple]]:
