@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-CACHE_VARIABLE = "MRCNN_CACHE"
+from mrcnn.cache import cache_folder
+
 OFFLINE_VARIABLE = "MRCNN_OFFLINE"
 
 _ATTEMPTS = 5  # in a row that bring nothing new, before giving up
@@ -74,17 +75,6 @@ RELEASES = {
         md5="a268eb855778b3df3c7506639542a6af",
     ),
 }
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: the environment variable MRCNN_CACHE, else the user's cache folder of the
-    system."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    import platformdirs
-
-    return platformdirs.user_cache_path("mrcnn", appauthor=False)
 
 
 def is_offline() -> bool:

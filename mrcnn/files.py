@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,42 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # the rename itself reaches the disk with the folder; elsewhere a folder cannot be opened
         _flush(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary folder beside `folder` to fill; on leaving, flush it to the disk and rename it to `folder`, in
+    place of one that is there.
+
+    If the body raises, the temporary folder is removed and `folder` stays as it was. A crash between two renames, of
+    the old folder out of the way and of the new one into its place, leaves both beside it, under hidden names.
+
+    Raises:
+        FileNotFoundError: the folder that it is to be in does not exist.
+        NotADirectoryError: `folder` is a file.
+    """
+    folder = Path(folder)
+    if not folder.parent.is_dir():
+        raise FileNotFoundError(f"The folder {folder.parent} does not exist. Create it first, or choose another.")
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"A folder is to be written, and this is a file: {folder}")
+    beside = f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}"
+    temporary, old = folder.with_name(beside + ".tmp"), folder.with_name(beside + ".old")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file() or os.name == "posix":
+                _flush(path)
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+    if os.name == "posix":
+        _flush(folder.parent)
 
 
 def require_folder(path: str | os.PathLike) -> None:

