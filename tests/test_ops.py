@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
@@ -10,10 +12,11 @@ from keras import ops
 from mrcnn.config import Config
 from mrcnn.ops import boxes as box_ops
 from mrcnn.ops.anchors import generate_anchors, generate_pyramid_anchors, pyramid_anchors
-from mrcnn.ops.nms import non_max_suppression, top_k
+from mrcnn.ops.nms import non_max_suppression, portable, top_k
 from mrcnn.ops.roi_align import crop_bilinear, pyramid_levels, pyramid_roi_align
 from mrcnn.ops.sampling import compact, draw
 from tests import golden
+from tests.running import gradients
 
 pytestmark = pytest.mark.backends
 
@@ -269,8 +272,9 @@ def test_crop_on_the_border_golden():
     assert differing <= (0.03 if keras.backend.backend() == "jax" else 0)
 
 
+@pytest.mark.parametrize("kernels", ["own", "portable"] if keras.backend.backend() == "tensorflow" else ["own"])
 @pytest.mark.parametrize("case", ["1024", "512x768", "128"])
-def test_roi_align_golden(case):
+def test_roi_align_golden(case, kernels):
     data = golden.load("layers_roialign")
     boxes = ops.convert_to_tensor(data["in.boxes"])
     meta = data[f"{case}.in.image_meta"]
@@ -278,10 +282,71 @@ def test_roi_align_golden(case):
     golden.check(f"pyramid level {case}", to_numpy(pyramid_levels(boxes, area)), data[f"{case}.out.level"])
     maps = [ops.convert_to_tensor(data[f"in.P{level}"]) for level in (2, 3, 4, 5)]
     for size in (7, 14):
-        pooled = to_numpy(pyramid_roi_align(boxes, area, maps, (size, size)))
+        with portable() if kernels == "portable" else nullcontext():
+            pooled = to_numpy(pyramid_roi_align(boxes, area, maps, (size, size)))
         sides = 256 >> data[f"{case}.out.level"]  # the golden maps have sides 64, 32, 16, 8
         settled = ~on_border(data["in.boxes"], sides, sides, (size, size))[..., None]
         golden.check(f"roi_align {case} {size}", pooled * settled, data[f"{case}.out.{size}"] * settled, atol=2e-5)
+
+
+def pyramid(rng, images, dtype="float32"):
+    sides = (32, 16, 8, 4)
+    return [ops.convert_to_tensor(rng.normal(size=(images, s, s, 3)).astype(np.float32), dtype) for s in sides]
+
+
+def test_roi_align_of_boxes_of_all_images_in_one_list(rng):
+    """As by image: a list says beside each box where it lies, and how large its image is."""
+    maps = pyramid(rng, 3)
+    corners = rng.uniform(0, 0.5, (3, 20, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(0.01, 0.45, (3, 20, 2))], axis=-1).astype(np.float32)
+    area = np.array([[500.0**2], [1000.0**2], [2000.0**2]], np.float32)
+    expected = to_numpy(pyramid_roi_align(ops.convert_to_tensor(boxes), ops.convert_to_tensor(area), maps, (7, 7)))
+    order = rng.permutation(60)
+    image = np.repeat(np.arange(3, dtype=np.int32), 20)[order]
+    found = pyramid_roi_align(
+        ops.convert_to_tensor(boxes.reshape(1, 60, 4)[:, order]), ops.convert_to_tensor(area[image].T), maps, (7, 7),
+        ops.convert_to_tensor(image[None]),
+    )  # fmt: skip
+    np.testing.assert_allclose(to_numpy(found)[0], expected.reshape(60, 7, 7, 3)[order], atol=1e-5)
+
+
+def test_roi_align_in_bfloat16(rng):
+    """Of the dtype of its maps, and cut at the place that float32 says."""
+    maps = pyramid(rng, 1, "bfloat16")
+    boxes = ops.convert_to_tensor(np.array([[[0.1, 0.2, 0.15, 0.7], [0.2, 0.1, 0.9, 0.8]]], np.float32))
+    area = ops.convert_to_tensor(np.array([[1024.0**2]], np.float32))
+    pooled = pyramid_roi_align(boxes, area, maps, (7, 7))
+    assert keras.backend.standardize_dtype(pooled.dtype) == "bfloat16"
+    exact = pyramid_roi_align(boxes, area, [ops.cast(m, "float32") for m in maps], (7, 7))
+    np.testing.assert_allclose(to_numpy(ops.cast(pooled, "float32")), to_numpy(exact), atol=0.05)
+
+
+def test_roi_align_has_a_gradient_that_is_the_same_each_time(rng):
+    """Many boxes over the same pixels. The gradient is that of the sum of the crops: how often each pixel counts."""
+    maps = dict(zip("abcd", pyramid(rng, 1), strict=True))
+    corners = rng.uniform(0, 0.4, (1, 300, 2))
+    boxes = ops.convert_to_tensor(np.concatenate([corners, corners + 0.5], axis=-1).astype(np.float32))
+    area = ops.convert_to_tensor(np.array([[1024.0**2]], np.float32))
+
+    def total(**maps):
+        return ops.sum(pyramid_roi_align(boxes, area, list(maps.values()), (7, 7)))
+
+    arrays = {name: to_numpy(value) for name, value in maps.items()}
+    runs = [gradients(total, arrays, list(arrays))[1] for _ in range(3)]
+    for name in arrays:
+        for run in runs[1:]:
+            np.testing.assert_allclose(run[name], runs[0][name], atol=1e-3)
+    # A sample's shares sum up to 1, so that the gradient sums up to the samples: none is lost.
+    assert sum(gradient.sum() for gradient in runs[0].values()) == pytest.approx(300 * 7 * 7 * 3, rel=1e-4)
+
+
+def test_roi_align_of_boxes_that_are_no_numbers(rng):
+    """What a training that diverged gives lies nowhere: no number is read from where it points to."""
+    boxes = np.full((1, 2, 4), np.nan, np.float32)
+    boxes[0, 1] = (0.1, 0.1, 0.9, 0.9)
+    area = ops.convert_to_tensor(np.array([[1024.0**2]], np.float32))
+    pooled = to_numpy(pyramid_roi_align(ops.convert_to_tensor(boxes), area, pyramid(rng, 1), (7, 7)))
+    assert np.all(pooled[0, 0] == 0) and np.all(pooled[0, 1] != 0)
 
 
 def test_draw_and_compact(rng):

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from mrcnn.ops.boxes import clip_boxes, decode_deltas
-from mrcnn.ops.nms import gather, non_max_suppression
+from mrcnn.ops.nms import first_of_largest, gather, non_max_suppression
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -42,7 +42,7 @@ class DetectionLayer(keras.layers.Layer):
     def call(self, rois: Any, mrcnn_class: Any, mrcnn_bbox: Any, window: Any) -> Any:
         """rois [B, R, 4], mrcnn_class [B, R, K] probabilities, mrcnn_bbox [B, R, K, 4] deltas, window [B, 4], the
         part of the molded image that holds the image -> [B, D, (y1, x1, y2, x2, class, score)], best first."""
-        classes = ops.cast(ops.argmax(mrcnn_class, axis=-1), "int32")
+        classes = first_of_largest(mrcnn_class)
         scores = ops.max(mrcnn_class, axis=-1)
         deltas = ops.take_along_axis(mrcnn_bbox, classes[..., None, None], axis=2)[..., 0, :]
         boxes = decode_deltas(rois, ops.multiply(deltas, self.bbox_std_dev))

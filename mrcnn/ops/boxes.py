@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 # Of a box's growth by deltas, e^40.
-_MAX_LOG_SCALE = 40.0
+MAX_LOG_SCALE = 40.0
 
 
 def _namespace(*arrays: Any) -> Any:
@@ -74,8 +74,8 @@ def decode_deltas(boxes: Any, deltas: Any) -> Any:
     center_y = boxes[..., 0] + 0.5 * height + deltas[..., 0] * height
     center_x = boxes[..., 1] + 0.5 * width + deltas[..., 1] * width
     # The limit is far beyond any image; without it a network gone wild gives infinity, and minus infinity, and NaN.
-    height = height * ops.exp(ops.minimum(deltas[..., 2], _MAX_LOG_SCALE))
-    width = width * ops.exp(ops.minimum(deltas[..., 3], _MAX_LOG_SCALE))
+    height = height * ops.exp(ops.minimum(deltas[..., 2], MAX_LOG_SCALE))
+    width = width * ops.exp(ops.minimum(deltas[..., 3], MAX_LOG_SCALE))
     y1, x1 = center_y - 0.5 * height, center_x - 0.5 * width
     return ops.stack([y1, x1, y1 + height, x1 + width], axis=-1)
 

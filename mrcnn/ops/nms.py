@@ -8,10 +8,40 @@ ties in score go to the lower index; swapped corners are put in order; a box wit
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
+
+_PORTABLE: contextvars.ContextVar[bool] = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """What is traced meanwhile has no kernels of TensorFlow's own in it and no loops of Python's: LiteRT has not got
+    the one, and `torch.export` cannot record the other."""
+    token = _PORTABLE.set(True)
+    try:
+        yield
+    finally:
+        _PORTABLE.reset(token)
+
+
+def is_portable() -> bool:
+    """Whether what is traced now is to be `portable`."""
+    return _PORTABLE.get()
+
+
+def first_of_largest(values: Any) -> Any:
+    """Where the largest of the last axis is, the first of equals: [..., N] -> [...] int32.
+
+    Keras's argmax looks at the bits of zeros on TensorFlow, which LiteRT has no operation for."""
+    positions = ops.arange(ops.shape(values)[-1], dtype="int32")
+    largest = values == ops.amax(values, axis=-1, keepdims=True)
+    return ops.amin(ops.where(largest, positions, positions[-1:]), axis=-1)
 
 
 def top_k(scores: Any, k: Any) -> tuple[Any, Any]:
@@ -50,7 +80,7 @@ def non_max_suppression(
     boxes, scores = ops.stop_gradient(boxes), ops.stop_gradient(scores)
     if valid is not None:
         scores = ops.where(valid, scores, float("-inf"))
-    if keras.backend.backend() == "tensorflow":
+    if keras.backend.backend() == "tensorflow" and not _PORTABLE.get():
         return _native_tensorflow(boxes, scores, max_outputs, iou_threshold, classes)
     return _greedy(boxes, scores, max_outputs, iou_threshold, classes)
 
@@ -61,11 +91,12 @@ def _overlaps_with_one(boxes: Any, one: Any) -> Any:
         ops.minimum(boxes[..., :2], boxes[..., 2:]), ops.minimum(one[..., :2], one[..., 2:])
     )  # the corner nearer the origin of the intersection
     high = ops.minimum(ops.maximum(boxes[..., :2], boxes[..., 2:]), ops.maximum(one[..., :2], one[..., 2:]))
-    sides = ops.maximum(high - low, 0)
+    sides = ops.relu(high - low)
     intersection = sides[..., 0] * sides[..., 1]
     area, area_one = _absolute_area(boxes), _absolute_area(one)
-    overlap = intersection / ops.maximum(area + area_one - intersection, 1e-37)
-    return ops.where(ops.logical_and(area > 0, area_one > 0), overlap, 0)
+    union = area + area_one - intersection
+    real = ops.logical_and(area > 0, area_one > 0)
+    return ops.where(real, intersection, ops.zeros_like(union)) / ops.where(real, union, ops.ones_like(union))
 
 
 def _absolute_area(boxes: Any) -> Any:
@@ -113,17 +144,20 @@ def _native_tensorflow(
 
 
 def _greedy(boxes: Any, scores: Any, max_outputs: int, iou_threshold: float, classes: Any) -> tuple[Any, Any]:
-    """All images at once, one kept box a step: for backends without a kernel of their own."""
-    count = boxes.shape[1]
+    """All images at once, one kept box a step: for backends without a kernel of their own.
+
+    No number is made a tensor inside the loop, for `torch.export` cannot store such a loop."""
+    batch, count = ops.shape(scores)
     positions = ops.arange(count, dtype="int32")[None]
     slots = ops.arange(max_outputs, dtype="int32")[None]
+    gone_score = ops.full((1, 1), float("-inf"), scores.dtype)
 
     def anything_left(step: Any, left: Any, indices: Any, kept: Any) -> Any:
         return ops.logical_and(step < max_outputs, ops.any(left > float("-inf")))
 
     def keep_best(step: Any, left: Any, indices: Any, kept: Any) -> tuple[Any, ...]:
-        best = ops.cast(ops.argmax(left, axis=-1), "int32")[:, None]
-        found = ops.max(left, axis=-1, keepdims=True) > float("-inf")
+        best = first_of_largest(left)[:, None]
+        found = ops.take_along_axis(left, best, axis=-1) > float("-inf")
         suppressed = _overlaps_with_one(boxes, gather(boxes, best)) > iou_threshold
         if classes is not None:
             suppressed = ops.logical_and(suppressed, classes == ops.take_along_axis(classes, best, axis=-1))
@@ -131,16 +165,23 @@ def _greedy(boxes: Any, scores: Any, max_outputs: int, iou_threshold: float, cla
         here = ops.logical_and(slots == step, found)
         return (
             step + 1,
-            ops.where(gone, float("-inf"), left),
+            ops.where(gone, gone_score, left),
             ops.where(here, best, indices),
             ops.logical_or(kept, here),
         )
 
-    batch = ops.shape(boxes)[0]
     empty = ops.zeros((batch, max_outputs), "int32")
-    _, _, indices, kept = ops.while_loop(
+    _, _, indices, kept = _while_loop(
         anything_left,
         keep_best,
         (ops.convert_to_tensor(0, "int32"), scores, empty, ops.zeros((batch, max_outputs), "bool")),
     )
     return indices, kept
+
+
+def _while_loop(condition: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    if keras.backend.backend() == "torch" and _PORTABLE.get():  # where Keras's is one of Python, which is not recorded
+        from torch._higher_order_ops.while_loop import while_loop
+
+        return while_loop(condition, body, tuple(value.clone() for value in state))
+    return ops.while_loop(condition, body, state)
