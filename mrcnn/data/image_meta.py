@@ -49,6 +49,11 @@ class ImageMeta:
         """Length of the array for `num_classes` classes, the background included."""
         return _COLUMNS_WITHOUT_CLASSES + num_classes
 
+    @staticmethod
+    def columns(name: str) -> slice:
+        """Which columns of the array hold a field."""
+        return _COLUMNS[name]
+
     def to_array(self) -> np.ndarray:
         """The array [12 + K], float64.
 

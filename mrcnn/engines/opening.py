@@ -1,0 +1,185 @@
+"""An engine for whatever a user has: an exported model, a weights file, a network in memory."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mrcnn.bundle import Bundle, is_bundle, read_bundle
+from mrcnn.config import Config
+from mrcnn.engines.base import Engine, EngineError, check_threads, precision_name
+from mrcnn.engines.choice import Choice, choose, installed_engines
+from mrcnn.requirements import installed
+
+ENGINES = ("keras", "openvino", "onnxruntime")
+# Which engines read an exported model's file, the fastest where one was measured first.
+_READERS = {"openvino": ("openvino",), "onnx": ("openvino", "onnxruntime")}
+_WEIGHTS = (".h5", ".hdf5", ".keras")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An engine, what goes with it, and why it is this one."""
+
+    engine: Engine
+    config: Config
+    class_names: tuple[str, ...] | None
+    reason: str
+
+
+def open_engine(
+    model: Any,
+    config: Config | None = None,
+    engine: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    device: str | None = None,
+) -> Opened:
+    """Make an engine.
+
+    Args:
+        model: the path of an exported model, or of a weights file; a `MaskRCNN` in inference mode; or an inference
+            network of `build_network`.
+        config: the configuration, where `model` does not tell it.
+        engine: "keras", "openvino", "onnxruntime", or "auto": which measures fastest here, of those that are installed
+            and can run the model.
+        precision: "float32", "bfloat16", "int8", or "auto": the fastest, or what the model was exported for.
+        threads: how many to use; None: the engine decides.
+        device: an engine's name for a device, such as OpenVINO's "GPU"; None: the CPU (the engine keras: Keras's own).
+
+    Raises:
+        FileNotFoundError, BundleError, WeightsError: a file that is missing, damaged or of another kind.
+        EngineError: nothing here can run it as asked.
+        ImportError: an engine that was named is not installed.
+        ValueError: an argument that cannot be.
+    """
+    if engine not in ("auto", *ENGINES):
+        raise ValueError(f"engine must be auto, {', '.join(ENGINES)}. Received: {engine!r}.")
+    precision = precision_name(precision)
+    check_threads(threads)
+    if isinstance(model, str | Path):
+        if Path(model).is_dir() or is_bundle(model):
+            opened = _open_bundle(read_bundle(model), config, engine, precision, threads, device)
+        else:
+            opened = _open_network(*_load_weights(Path(model), config), engine, precision, threads, device)
+    else:
+        network, config = _network_of(model, config)
+        opened = _open_network(network, config, None, engine, precision, threads, device)
+    _log.info("engine %s, %s: %s", opened.engine.name, opened.engine.precision, opened.reason)
+    return opened
+
+
+def _open_bundle(
+    bundle: Bundle, config: Config | None, engine: str, precision: str, threads: int | None, device: str | None
+) -> Opened:
+    config = bundle.config if config is None else config
+    readers = _READERS.get(bundle.format, ())
+    if not readers:
+        raise EngineError(
+            f"{bundle.folder} was exported as {bundle.format}, for other programs to run. For detection here "
+            f"export it as {' or '.join(_READERS)}."
+        )
+    if engine != "auto" and engine not in readers:
+        raise EngineError(
+            f"{bundle.folder} was exported as {bundle.format}, which runs on {' or '.join(readers)}. Received: engine "
+            f"{engine!r}."
+        )
+    quantized = bundle.precision == "int8"
+    usable = [name for name in readers if installed(name)] if engine == "auto" else [engine]
+    if not usable:
+        raise EngineError(f"{bundle.folder} needs one of these packages, and none is installed: {', '.join(readers)}.")
+    if quantized or len(usable) == 1:
+        # One that was exported for bfloat16 runs on any machine, in float32 where there is nothing else.
+        choice = Choice(usable[0], precision, f"the model is exported as {bundle.format}, {bundle.precision}")
+    else:
+        choice = choose(usable, precision, threads)
+    made = _engine_of_file(choice, bundle.path, threads, device, quantized)
+    return Opened(made, config, bundle.class_names, choice.reason)
+
+
+def _open_network(
+    network: Any, config: Config, class_names: tuple[str, ...] | None, engine: str, precision: str, threads: int | None,
+    device: str | None,
+) -> Opened:  # fmt: skip
+    if precision == "int8":
+        raise EngineError("precision 'int8' needs a quantized model: `mrcnn export --precision int8` makes one.")
+    reason = "asked for"
+    if engine == "auto":
+        # Another runtime is given an ONNX graph, which takes a package of its own.
+        usable = [name for name in installed_engines() if name == "keras" or installed("onnx")]
+        asked, choice = precision, choose(usable, precision, threads)
+        engine, precision, reason = choice.engine, choice.precision, choice.reason
+        if engine != "keras":
+            try:
+                return Opened(_convert(network, config, choice, threads, device), config, class_names, reason)
+            except EngineError as error:
+                _log.warning("%s Going on with the engine keras.", error)
+                reason = f"{engine} cannot: {error}"
+                # The precision that was asked for, not the one that was fastest elsewhere.
+                engine, precision = "keras", choose(["keras"], asked, threads).precision
+    if engine == "keras":
+        from mrcnn.engines.keras_engine import KerasEngine
+
+        precision = "float32" if precision == "auto" else precision
+        return Opened(KerasEngine(network, config, precision, threads), config, class_names, reason)
+    made = _convert(network, config, Choice(engine, precision, reason), threads, device)
+    return Opened(made, config, class_names, reason)
+
+
+def _convert(network: Any, config: Config, choice: Choice, threads: int | None, device: str | None) -> Engine:
+    from mrcnn.graph.network import network_graph
+
+    return _engine_of_file(choice, network_graph(network, config).SerializeToString(), threads, device)
+
+
+def _engine_of_file(
+    choice: Choice, model: Path | bytes, threads: int | None, device: str | None, quantized: bool = False
+) -> Engine:
+    device = device or "CPU"
+    if choice.engine == "openvino":
+        from mrcnn.engines.openvino_engine import OpenVINOEngine
+
+        return OpenVINOEngine(model, choice.precision, threads, device, quantized)
+    from mrcnn.engines.onnxruntime_engine import ONNXRuntimeEngine
+
+    return ONNXRuntimeEngine(model, choice.precision, threads, device)
+
+
+def _network_of(model: Any, config: Config | None) -> tuple[Any, Config]:
+    """The Keras network and configuration of a `MaskRCNN`, or of a network given with its configuration."""
+    network = getattr(model, "keras_model", model)
+    config = getattr(model, "config", None) if config is None and network is not model else config
+    if getattr(model, "mode", "inference") != "inference":
+        raise ValueError(f"Detection needs a model in 'inference' mode. This one is in {model.mode!r} mode.")
+    if not hasattr(network, "inputs") or not hasattr(network, "get_layer"):
+        raise TypeError(
+            "model must be the path of an exported model or of a weights file, a MaskRCNN, a network of build_network, "
+            f"or an engine. Received: {type(model).__name__}."
+        )
+    if config is None:
+        raise ValueError("A network without its configuration cannot be run: give config=.")
+    return network, config
+
+
+def _load_weights(path: Path, config: Config | None) -> tuple[Any, Config, tuple[str, ...] | None]:
+    """The network of a weights file."""
+    if not path.exists():
+        raise FileNotFoundError(f"There is no exported model and no weights file {path}.")
+    if path.suffix not in _WEIGHTS:
+        raise EngineError(f"{path} is neither an exported model (a folder) nor a weights file ({', '.join(_WEIGHTS)}).")
+    from mrcnn import weights
+    from mrcnn.network import build_network
+
+    info = weights.inspect_weights(path)
+    if config is None:
+        if info.config is None:
+            raise EngineError(f"{path} stores no configuration: give config=, the one that it was trained with.")
+        fields = Config.fields()
+        config = Config.from_dict({name: value for name, value in info.config.items() if name in fields})
+    network = build_network(config, "inference")
+    weights.load_weights(network, path)
+    return network, config, info.class_names

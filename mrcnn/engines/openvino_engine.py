@@ -1,0 +1,121 @@
+"""The network in OpenVINO: the fastest on a CPU where one was measured (docs/benchmarks.md)."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrcnn.engines.base import EngineError, Raw, check_threads, precision_name, split
+from mrcnn.graph.names import FLOAT32_PREFIX, INPUTS, OUTPUTS
+from mrcnn.requirements import require
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVINOEngine:
+    """See `Engine`.
+
+    Args:
+        model: an `.onnx` or OpenVINO `.xml` file of `network_graph`'s network, or the ONNX model's bytes.
+        precision: "float32", "bfloat16", "int8" for a model that was quantized, or "auto": what the file is of, or else
+            "bfloat16" where the processor computes in it and "float32" where it does not.
+        threads: how many to use; None: OpenVINO decides.
+        device: OpenVINO's name of the device.
+        quantized: whether the model was quantized to int8.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+        EngineError: a file that OpenVINO cannot read, or a precision or device that is not to be had.
+        ValueError: an argument that cannot be.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        model: str | Path | bytes,
+        precision: str = "auto",
+        threads: int | None = None,
+        device: str = "CPU",
+        quantized: bool = False,
+    ) -> None:
+        openvino = require("openvino", "openvino", "The engine openvino")
+        check_threads(threads)
+        core = openvino.Core()
+        self.threads = threads
+        self.device = device
+        self.precision = self._choose(precision_name(precision), _capabilities(core, device), quantized)
+        try:
+            network = core.read_model(model if isinstance(model, bytes) else str(model))
+            _keep_float32(network)
+            self._compiled = core.compile_model(network, device, self._properties(_capabilities(core, device)))
+        except RuntimeError as error:
+            what = "the network" if isinstance(model, bytes) else str(model)
+            raise EngineError(f"OpenVINO cannot run {what} on {device}: {str(error).strip()}") from error
+        self._request = self._compiled.create_infer_request()
+        self._outputs = [self._compiled.output(name) for name in OUTPUTS]
+        # One network at a time has all cores; several at once were no faster and each needs its own memory.
+        self._lock = threading.Lock()
+
+    def run(self, molded: np.ndarray, metas: np.ndarray, anchors: np.ndarray) -> list[Raw]:
+        """See `Engine.run`."""
+        arrays = [np.ascontiguousarray(array, np.float32) for array in (molded, metas, anchors)]
+        with self._lock:
+            self._request.infer(dict(zip(INPUTS, arrays, strict=True)), share_inputs=True)
+            detections, image_index, masks = (self._request.get_tensor(port).data.copy() for port in self._outputs)
+        return split(detections, image_index, masks, len(molded))
+
+    def _choose(self, precision: str, capabilities: list[str], quantized: bool) -> str:
+        if quantized:
+            if precision not in ("auto", "int8"):
+                raise EngineError(
+                    f"This model was quantized to int8; precision must be auto or int8. Received: {precision!r}."
+                )
+            return "int8"
+        if precision == "auto":
+            return "bfloat16" if "BF16" in capabilities else "float32"
+        if precision == "int8":
+            raise EngineError(
+                "This model is not quantized: precision 'int8' needs one of `mrcnn export --precision int8`."
+            )
+        if precision == "bfloat16" and "BF16" not in capabilities:
+            raise EngineError(
+                f"The device {self.device} does not compute in bfloat16 (it does in {', '.join(capabilities)}). "
+                "Use precision 'float32'."
+            )
+        return precision
+
+    def _properties(self, capabilities: list[str]) -> dict[str, Any]:
+        hint = _HINTS.get(self.precision, "bf16" if "BF16" in capabilities else "f32")
+        properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        if self.device == "CPU":
+            properties["NUM_STREAMS"] = 1
+            if self.threads is not None:
+                properties["INFERENCE_NUM_THREADS"] = self.threads
+        return properties
+
+
+def _capabilities(core: Any, device: str) -> list[str]:
+    try:
+        return list(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
+    except RuntimeError as error:
+        raise EngineError(
+            f"OpenVINO has no device {device!r} here. It has: {', '.join(core.available_devices)}."
+        ) from error
+
+
+def _keep_float32(network: Any) -> None:
+    """Make outputs of what must not be rounded to bfloat16, see `FLOAT32_PREFIX`: of the demo's detections, boxes
+    moved by up to 3.9 pixels without, and 0.4 with. What becomes of the outputs is nobody's concern; they are small."""
+    names = [
+        name
+        for node in network.get_ops()
+        for port in node.outputs()
+        for name in port.get_names()
+        if name.startswith(FLOAT32_PREFIX)
+    ]
+    there = {name for port in network.outputs for name in port.get_names()}
+    network.add_outputs([name for name in names if name not in there])
