@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as rle_codec
 
 from mrcnn.data.masks import extract_bboxes
+from mrcnn.data.rle import encode_masks
 from mrcnn.files import atomic_path
 
 
@@ -50,47 +50,6 @@ def _integers(values: list) -> list[int] | None:
         if len(set(integers)) == len(integers):
             return integers
     return None
-
-
-def encode_masks(masks: np.ndarray, boxes: np.ndarray | None = None) -> list[dict]:
-    """COCO's compressed run-length encoding of masks.
-
-    Args:
-        masks: [H, W, N] bool.
-        boxes: [N, 4], those of `extract_bboxes`, where they are known already.
-
-    Returns:
-        N dicts of `size` [H, W] and `counts` (str, so that JSON takes it).
-
-    Raises:
-        ValueError: `masks` is not [H, W, N].
-    """
-    masks = np.asarray(masks)
-    if masks.ndim != 3:
-        raise ValueError(f"Masks must have the shape [H, W, N]. Received: {masks.shape}.")
-    height, width, count = masks.shape
-    if count == 0:
-        return []
-    return [
-        _encode(masks[y1:y2, x1:x2, i], int(y1), int(x1), height, width)
-        for i, (y1, x1, y2, x2) in enumerate(extract_bboxes(masks) if boxes is None else boxes)
-    ]
-
-
-def _encode(crop: np.ndarray, top: int, left: int, height: int, width: int) -> dict:
-    """Runs of 0 and 1 by turns, down the columns, of an image that is 0 outside `crop`."""
-    columns, rows = np.nonzero(crop.T)
-    inside = (columns + left) * height + (rows + top)
-    breaks = np.flatnonzero(np.diff(inside) > 1)
-    edges = [0]
-    if len(inside):
-        starts, stops = inside[np.r_[0, breaks + 1]], inside[np.r_[breaks, -1]] + 1
-        edges += np.stack([starts, stops], axis=1).ravel().tolist()
-    if edges[-1] < height * width or len(edges) == 1:
-        edges.append(height * width)
-    runs = {"size": [height, width], "counts": np.diff(edges).tolist()}
-    packed = rle_codec.frPyObjects(runs, height, width)
-    return {"size": [height, width], "counts": packed["counts"].decode("ascii")}
 
 
 def coco_boxes(boxes: np.ndarray) -> list[list[float]]:
@@ -207,7 +166,8 @@ def to_coco_results(
     Args:
         dataset: the prepared data set that the image is of.
         image_id: the data set's own id of the image.
-        result: dict of `rois` [N, 4] pixels, `class_ids` [N], `scores` [N] and `masks` [H, W, N].
+        result: dict of `rois` [N, 4] pixels, `class_ids` [N], `scores` [N] and `masks`: [H, W, N], or N masks in
+            run-length encoding, as `detect(..., masks="rle")` gives them.
         ids: `CocoIds.of(dataset)`, to save working it out for each image of many.
         with_masks: whether entries hold a `segmentation`; without, `result` needs no `masks`.
 
@@ -225,7 +185,9 @@ def to_coco_results(
     missing = [key for key in wanted if result.get(key) is None]
     if missing:
         raise ValueError(f"The result for {name} lacks {', '.join(missing)}. It has: {', '.join(result)}.")
-    counts = {key: np.shape(result[key])[-1 if key == "masks" else 0] for key in wanted}
+    masks = result.get("masks")
+    encoded = isinstance(masks, list) and all(isinstance(mask, Mapping) for mask in masks)
+    counts = {key: np.shape(result[key])[-1 if key == "masks" and not encoded else 0] for key in wanted}
     if len(set(counts.values())) > 1:
         raise ValueError(f"The parts of the result for {name} differ in number: {counts}.")
     class_ids = np.asarray(result["class_ids"]).tolist()
@@ -239,7 +201,7 @@ def to_coco_results(
         for class_id, box, score in zip(class_ids, coco_boxes(result["rois"]), result["scores"], strict=True)
     ]
     if with_masks:
-        for entry, rle in zip(entries, encode_masks(np.asarray(result["masks"])), strict=True):
+        for entry, rle in zip(entries, masks if encoded else encode_masks(masks), strict=True):
             entry["segmentation"] = rle
     return entries
 

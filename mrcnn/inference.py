@@ -1,151 +1,276 @@
 """Detection: images in, results out, whatever runs the network.
 
-Letters: B images, H, W original size; h, w molded size; C channels; A anchors, D detections, N real ones, K classes
-(0 is background). Boxes (y1, x1, y2, x2): *normalized* in the network, *pixels* in results. All is numpy.
+Letters: B images, H, W original size; h, w molded size; C channels; A anchors, N detections, K classes (0 is
+background). Boxes (y1, x1, y2, x2): *normalized* in the network, *pixels* in results. All is numpy.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mrcnn.config import Config
 from mrcnn.data.image_meta import ImageMeta
-from mrcnn.data.molding import mold_one, unmold_detections
+from mrcnn.data.images import read_image
+from mrcnn.data.molding import MASK_FORMS, mold_one, place_boxes, place_masks
+from mrcnn.engines.base import Engine, Raw
 from mrcnn.ops.anchors import pyramid_anchors
 from mrcnn.ops.boxes import normalize_boxes
+from mrcnn.pipeline import Line
 
-# What runs the network: (molded images [B, h, w, C], metas [B, 12 + K], anchors [B, A, 4]), all float32 ->
-# (detections [B, D, 6], masks [B, D, mh, mw, K]).
-Runner = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Result = dict[str, Any]
 
 # Image sizes whose anchors are kept; those of 1024 x 1024 pixels take 12 MB.
 _ANCHOR_SETS_KEPT = 8
 
+# Threads that mold and paste beside the one that runs the network.
+_WORKERS = 2
+
 
 class Detector:
-    """Runs a network on images of any number and size.
+    """Runs a network on images of any number and size. Threads may share one.
 
     Args:
-        config: the configuration that the network was built from.
-        run: the network, see `Runner`.
+        model: the path of an exported model or of a weights file, a `MaskRCNN`, a Keras model of `build_network`; or
+            an engine (see `mrcnn.engines.base.Engine`), with its `config`.
+        config: the configuration that the network was built from; None: the one that `model` brings.
+        engine: "keras", "openvino" or "onnxruntime"; "auto": the fastest of those that are installed.
+        precision: "float32", "bfloat16" or "int8"; "auto": the engine's fastest that the model allows.
+        threads: how many the engine uses; None: as many as it likes.
         batch_size: images that go through the network at once. None: the configuration's BATCH_SIZE.
+        min_confidence: what scores less is left out. It cannot bring back what the network itself leaves out, below
+            the configuration's DETECTION_MIN_CONFIDENCE. None: nothing is left out.
         get_anchors: molded shape (h, w, ...) -> normalized anchors [A, 4] float32. None: the configuration's.
+
+    Attributes:
+        engine: the `Engine`.
+        config: the `Config`.
+        class_names: names of the classes, the background first; None where `model` does not tell them.
+        reason: why it is this engine and precision, in words.
+
+    Raises:
+        ValueError: an argument that cannot be. What else `mrcnn.engines.opening.open_engine` raises.
     """
 
     def __init__(
         self,
-        config: Config,
-        run: Runner,
+        model: Any,
+        config: Config | None = None,
+        *,
+        engine: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
         batch_size: int | None = None,
+        min_confidence: float | None = None,
         get_anchors: Callable[[Sequence[int]], np.ndarray] | None = None,
     ) -> None:
-        self.config = config
-        self.run = run
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, or None. Received: {batch_size}.")
+        self.engine: Engine
+        self.config: Config
+        self.class_names: list[str] | None = None
+        if callable(getattr(model, "run", None)):
+            if config is None:
+                raise ValueError("An engine needs the configuration of its network. Received: config None.")
+            if (engine, precision, threads) != ("auto", "auto", None):
+                raise ValueError(
+                    f"model is an engine already, of {getattr(model, 'precision', 'some')} precision. Received beside "
+                    f"it: engine {engine!r}, precision {precision!r}, threads {threads}."
+                )
+            self.engine, self.config, self.reason = model, config, "given"
+        else:
+            # Here, for an engine that is given needs nothing of what opening one does.
+            from mrcnn.engines.opening import open_engine
+
+            opened = open_engine(model, config, engine, precision, threads)
+            self.engine, self.config, self.reason = opened.engine, opened.config, opened.reason
+            self.class_names = None if opened.class_names is None else list(opened.class_names)
         self.batch_size = batch_size
-        anchors_of = anchor_cache(config)
+        self.min_confidence = min_confidence
+        anchors_of = anchor_cache(self.config)
         self.get_anchors = get_anchors or (lambda shape: anchors_of((int(shape[0]), int(shape[1])))[1])
 
-    def detect(self, images: Sequence[Any], verbose: int = 0) -> list[dict[str, np.ndarray]]:
+    def detect(self, images: Sequence[Any], verbose: int = 0, masks: str = "bool") -> list[Result]:
         """Find the objects in images.
 
         Args:
-            images: any number of them, each [H, W] or [H, W, C] of its own size; see `mold_one`.
+            images: any number of them, each [H, W] or [H, W, C] of its own size (see `mold_one`), or a path.
             verbose: 1 prints what goes in.
+            masks: what masks are given as: "bool", "rle", "polygons" or "none"; see below.
 
         Returns:
-            For each image a dict of rois [N, 4] int32 in pixels, class_ids [N] int32, scores [N] float32 and masks
-            [H, W, N] bool; best score first.
+            For each image a dict of rois [N, 4] int32 in pixels, class_ids [N] int32, scores [N] float32, best score
+            first, and masks: [H, W, N] bool; for "rle" N dicts of COCO's compressed run-length encoding; for
+            "polygons" N lists of outlines [M, (x, y)] int32 (see `mrcnn.data.masks.polygons_of_crop`, which also
+            tells about holes); for "none" not there. Only for "bool" anything of the image's size is made.
 
         Raises:
             TypeError, ValueError: an image that cannot be taken; the message says which.
+            OSError: a file that cannot be opened.
         """
+        _check_form(masks)
         if isinstance(images, np.ndarray) and images.ndim in (2, 3):
             raise ValueError(
                 f"detect takes a list of images. Received: one array of shape {images.shape}. Write detect([image])."
             )
+        if isinstance(images, str | os.PathLike):
+            raise ValueError(f"detect takes a list of images. Received: one path. Write detect([{str(images)!r}]).")
         if verbose:
             print(f"Processing {len(images)} images")
-        results = []
-        for batch in self._batches(images):
-            molded, metas = np.stack([m for m, _ in batch]), np.stack([m for _, m in batch])
-            results.extend(self.detect_molded(molded, metas, verbose, images[len(results) : len(results) + len(batch)]))
-        return results
+        if len(images) == 1:  # nothing to do meanwhile: no threads
+            prepared = self._prepare(0, images[0], 1)
+            return [self._finish(prepared, self._run([prepared], verbose)[0], masks)]
+        return list(self._stream(images, masks, verbose, total=len(images)))
+
+    def stream(
+        self,
+        images: Iterable[Any],
+        masks: str = "bool",
+        *,
+        on_error: Callable[[int, Any, Exception], Any] | None = None,
+        with_images: bool = False,
+        look_ahead: int | None = None,
+        workers: int = _WORKERS,
+    ) -> Iterator[Result | None]:
+        """Find the objects in images that come one after the other, such as a folder's files or a video's frames.
+
+        While the network runs on some, threads read and mold those that follow and paste the masks of those before.
+
+        Args:
+            images: as for `detect`. They are taken when a result is asked for, a few before their turn, and must
+                stay as they are until their own result is out.
+            masks: as for `detect`.
+            on_error: (index, image, error) is told of an image that cannot be read or taken; in the place of its
+                result comes None. None: the error is raised when its turn has come.
+            with_images: whether results also hold `image`, the image as it was given or read.
+            look_ahead: so many images at most are taken whose results are not out yet; None: four batches. Among
+                these, images whose molded sizes are the same go through the network together.
+            workers: threads beside the network's.
+
+        Yields:
+            For each image, in order, what `detect` returns for it.
+
+        Raises:
+            As `detect`. All threads have ended when the iterator is closed or has raised.
+        """
+        _check_form(masks)
+        for name, value in (("look_ahead", look_ahead), ("workers", workers)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1. Received: {value}.")
+        return self._stream(images, masks, 0, None, on_error, with_images, look_ahead, workers)
 
     def detect_molded(
-        self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0, images: Sequence[Any] = ()
-    ) -> list[dict[str, np.ndarray]]:
+        self,
+        molded_images: np.ndarray,
+        image_metas: np.ndarray,
+        verbose: int = 0,
+        masks: str = "bool",
+    ) -> list[Result]:
         """As `detect`, of molded images [B, h, w, C] and their metas [B, 12 + K] (see `mold_inputs`)."""
-        molded_images = np.asarray(molded_images, np.float32)
-        image_metas = np.asarray(image_metas, np.float32)
-        anchors = self.get_anchors(molded_images.shape[1:])
-        anchors = np.broadcast_to(anchors, (len(molded_images), *anchors.shape))
-        if verbose:
-            for image in images:
-                log("image", np.asarray(image))
-            log("molded_images", molded_images)
-            log("image_metas", image_metas)
-            log("anchors", anchors)
-        detections, masks = self.run(molded_images, image_metas, anchors)
-        fields = ImageMeta.parse(image_metas)
-        results = []
-        for index in range(len(molded_images)):
-            boxes, class_ids, scores, full_masks = unmold_detections(
-                detections[index],
-                masks[index],
-                fields["original_image_shape"][index],
-                molded_images.shape[1:],
-                fields["window"][index],
-            )
-            results.append({"rois": boxes, "class_ids": class_ids, "scores": scores, "masks": full_masks})
-        return results
+        _check_form(masks)
+        prepared = [
+            _Prepared(None, np.asarray(molded, np.float32), np.asarray(meta))
+            for molded, meta in zip(molded_images, image_metas, strict=True)
+        ]
+        found = self._run(prepared, verbose) if prepared else []
+        return [self._finish(one, raw, masks) for one, raw in zip(prepared, found, strict=True)]
 
-    def _batches(self, images: Sequence[Any]) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-        """Molded images and metas, in order, as many together as are of one size and fit in a batch."""
+    def _stream(
+        self,
+        images: Iterable[Any],
+        masks: str,
+        verbose: int,
+        total: int | None = None,
+        on_error: Callable[[int, Any, Exception], Any] | None = None,
+        with_images: bool = False,
+        look_ahead: int | None = None,
+        workers: int = _WORKERS,
+    ) -> Iterator[Result | None]:
         size = self.batch_size or self.config.BATCH_SIZE
-        batch: list[tuple[np.ndarray, np.ndarray]] = []
-        for index, image in enumerate(images):
-            try:
-                molded, meta, _ = mold_one(image, self.config)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"Image {index} of {len(images)}: {error}") from error
-            if batch and (len(batch) == size or batch[0][0].shape != molded.shape):
-                yield batch
-                batch = []
-            batch.append((molded, meta))
-        if batch:
-            yield batch
+        line = Line(
+            prepare=lambda index, image: self._prepare(index, image, total),
+            run=lambda prepared: self._run(prepared, verbose),
+            finish=lambda prepared, raw: self._finish(prepared, raw, masks, with_images),
+            kind_of=lambda prepared: prepared.molded.shape,
+            batch_size=size,
+            look_ahead=look_ahead or 4 * size,
+            workers=workers,
+        )
+        return line.results(images, on_error)
+
+    def _prepare(self, index: int, image: Any, total: int | None) -> _Prepared:
+        name = f"Image {index}" if total is None else f"Image {index} of {total}"
+        try:
+            if isinstance(image, str | os.PathLike):
+                name = f"{name} ({os.fspath(image)})"
+                image = read_image(image)
+            molded, meta, _ = mold_one(image, self.config)
+        except Exception as error:
+            raise _named(error, name) from error
+        return _Prepared(image, molded, meta)
+
+    def _run(self, prepared: Sequence[_Prepared], verbose: int = 0) -> list[Raw]:
+        molded = _stacked([one.molded for one in prepared])
+        metas = _stacked([one.meta for one in prepared]).astype(np.float32)
+        anchors = self.get_anchors(molded.shape[1:])
+        anchors = np.broadcast_to(anchors, (len(molded), *anchors.shape))
+        if verbose:
+            for one in prepared:
+                if one.image is not None:
+                    log("image", one.image)
+            log("molded_images", molded)
+            log("image_metas", metas)
+            log("anchors", anchors)
+        return self.engine.run(molded, metas, anchors)
+
+    def _finish(self, prepared: _Prepared, raw: Raw, masks: str, with_image: bool = False) -> Result:
+        detections, class_masks = raw
+        if self.min_confidence is not None:
+            sure = detections[:, 5] >= self.min_confidence
+            detections, class_masks = detections[sure], class_masks[sure]
+        meta = ImageMeta.from_array(prepared.meta)
+        shape = meta.original_image_shape
+        boxes, class_ids, scores, kept = place_boxes(detections, shape, prepared.molded.shape, meta.window)
+        result: Result = {"rois": boxes, "class_ids": class_ids, "scores": scores}
+        if masks != "none":
+            result["masks"] = place_masks(class_masks[kept], boxes, shape, masks)
+        if with_image:
+            result["image"] = prepared.image
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """An image, molded [h, w, C] with its meta [12 + K]."""
+
+    image: Any
+    molded: np.ndarray
+    meta: np.ndarray
 
 
 def anchor_cache(config: Config) -> Callable[[tuple[int, int]], tuple[np.ndarray, np.ndarray]]:
-    """A function (h, w) -> anchors [A, 4] in pixels and normalized, which keeps those of the last few sizes."""
+    """A function (h, w) -> anchors [A, 4] in pixels and normalized, which keeps those of the last few sizes. Threads
+    may share it: those of a size are made once, and the others wait for them."""
+    lock = threading.Lock()
+    kept: OrderedDict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = OrderedDict()
 
-    @functools.lru_cache(maxsize=_ANCHOR_SETS_KEPT)
     def anchors_of(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        pixels = pyramid_anchors(config, shape)
-        return pixels, normalize_boxes(pixels, shape)
+        with lock:
+            if shape not in kept:
+                pixels = pyramid_anchors(config, shape)
+                kept[shape] = pixels, normalize_boxes(pixels, shape)
+                if len(kept) > _ANCHOR_SETS_KEPT:
+                    kept.popitem(last=False)
+            kept.move_to_end(shape)
+            return kept[shape]
 
     return anchors_of
-
-
-def keras_runner(model: Any) -> Runner:
-    """Run an inference network (see `build_network`) with Keras, on whatever backend it is on."""
-    import keras
-
-    detections, _, _, masks, *_ = model.outputs
-    # Only these two are asked for, so the others are neither kept nor copied.
-    predictor = keras.Model(model.inputs, [detections, masks], name="mask_rcnn_detect")
-    # On TensorFlow, XLA knows no non-max suppression of changing length; JAX is nothing without XLA.
-    predictor.jit_compile = keras.backend.backend() == "jax"
-
-    def run(molded: np.ndarray, metas: np.ndarray, anchors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = predictor.predict_on_batch([molded, metas, anchors])
-        return np.asarray(found[0]), np.asarray(found[1])
-
-    return run
 
 
 def log(text: str, array: Any = None) -> None:
@@ -155,3 +280,21 @@ def log(text: str, array: Any = None) -> None:
         limits = f"min: {array.min():10.5f}  max: {array.max():10.5f}" if array.size else f"min: {'':10}  max: {'':10}"
         text = f"{text:25}  shape: {array.shape!s:20}  {limits}  {array.dtype}"
     print(text)
+
+
+def _check_form(masks: str) -> None:
+    if masks not in MASK_FORMS:
+        raise ValueError(f"masks must be one of {', '.join(MASK_FORMS)}. Received: {masks!r}.")
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """np.stack, which for a single array copies nothing: 12 MB for an image of 1024 x 1024 pixels."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+
+
+def _named(error: Exception, name: str) -> Exception:
+    """An error of the same type whose message says which image it is about."""
+    try:
+        return type(error)(f"{name}: {error}")
+    except TypeError:  # a type that is not made from a message alone
+        return ValueError(f"{name}: {type(error).__name__}: {error}")

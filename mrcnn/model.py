@@ -15,7 +15,10 @@ from mrcnn import training, weights
 from mrcnn.config import Config
 from mrcnn.data import molding
 from mrcnn.downloads import fetch_weights
-from mrcnn.inference import Detector, anchor_cache, keras_runner, log
+from mrcnn.engines.base import check_threads, precision_name
+from mrcnn.engines.keras_engine import set_threads
+from mrcnn.engines.opening import ENGINES
+from mrcnn.inference import Detector, anchor_cache, log
 from mrcnn.network import build_network
 
 __all__ = ["MaskRCNN", "log"]
@@ -32,6 +35,11 @@ class MaskRCNN:
         mode: "training" or "inference".
         config: a `Config`.
         model_dir: where training puts its log directories.
+        engine: what runs the network in `detect`: "keras", "openvino", "onnxruntime", or "auto" for the fastest of
+            those installed. All but the engine keras of float32 run a copy of the network, made when it is first used
+            and anew after `load_weights`; weights changed otherwise do not reach it.
+        precision: of `detect`: "float32", "bfloat16", or "auto".
+        threads: how many the engine uses; None: as many as it likes.
 
     Attributes:
         keras_model: the functional Keras model, see `build_network`.
@@ -42,11 +50,28 @@ class MaskRCNN:
 
     Raises:
         ConfigError: a configuration that cannot work.
-        ValueError: an unknown mode.
+        ValueError: an unknown mode, or an argument that cannot be.
     """
 
-    def __init__(self, mode: str, config: Config, model_dir: str | Path) -> None:
+    def __init__(
+        self,
+        mode: str,
+        config: Config,
+        model_dir: str | Path,
+        *,
+        engine: str = "keras",
+        precision: str = "float32",
+        threads: int | None = None,
+    ) -> None:
+        check_threads(threads)
+        if engine not in ("auto", *ENGINES):
+            raise ValueError(f"engine must be auto, {', '.join(ENGINES)}. Received: {engine!r}.")
+        if engine == "keras":
+            set_threads(threads)  # TensorFlow takes no number any more once a network is built
         self.mode = mode
+        self.engine = engine
+        self.precision = precision_name(precision)
+        self.threads = threads
         self.config = config
         self.model_dir = str(model_dir)
         self.epoch = 0
@@ -96,6 +121,8 @@ class MaskRCNN:
         if by_name and only is None and weights.inspect_weights(filepath).kind == "backbone only":
             only = "backbone"
         report = weights.load_weights(self.keras_model, filepath, exclude=exclude, only=only)
+        if not self._runs_itself:
+            self._detector = None
         self.set_log_dir(filepath)
         return report
 
@@ -231,23 +258,29 @@ class MaskRCNN:
 
     # Inference
 
-    def detect(self, images: Sequence[Any], verbose: int = 0) -> list[dict[str, np.ndarray]]:
+    def detect(self, images: Sequence[Any], verbose: int = 0, masks: str = "bool") -> list[dict[str, Any]]:
         """Find the objects in any number of images of any sizes; see `Detector.detect`."""
-        return self.detector.detect(images, verbose)
+        return self.detector.detect(images, verbose, masks)
 
     def detect_molded(
-        self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0
-    ) -> list[dict[str, np.ndarray]]:
+        self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0, masks: str = "bool"
+    ) -> list[dict[str, Any]]:
         """As `detect`, of images that `mold_inputs` has molded."""
-        return self.detector.detect_molded(molded_images, image_metas, verbose)
+        return self.detector.detect_molded(molded_images, image_metas, verbose, masks)
 
     @property
     def detector(self) -> Detector:
         """What runs the network on images; made when first used."""
         self._require("inference", "detect")
         if self._detector is None:
-            self._detector = Detector(self.config, keras_runner(self.keras_model), get_anchors=self.get_anchors)
+            engine = {"engine": self.engine, "precision": self.precision, "threads": self.threads}
+            self._detector = Detector(self.keras_model, self.config, get_anchors=self.get_anchors, **engine)
         return self._detector
+
+    @property
+    def _runs_itself(self) -> bool:
+        """Whether detection runs `keras_model` itself and not a copy that was made for an engine."""
+        return self.engine == "keras" and self.precision == "float32"
 
     def mold_inputs(self, images: Sequence[Any]) -> tuple[Any, np.ndarray, np.ndarray]:
         """See `mrcnn.data.molding.mold_inputs`."""

@@ -425,6 +425,17 @@ def test_encoding_is_that_of_pycocotools(rng):
     assert encode_masks(masks[:, :, ::-1][:, ::-1])[0] == encode_masks(masks[:, ::-1, -1:])[0]
 
 
+def test_results_with_encoded_masks_score_the_same(toys, rng):
+    results = perfect(toys)
+    results[0]["masks"] = np.stack([shake(rng, m) for m in np.moveaxis(results[0]["masks"], -1, 0)], -1)
+    encoded = [{**result, "masks": encode_masks(result["masks"])} for result in results]
+    result = scored(toys, encoded)
+    assert 0 < result.mask_ap == scored(toys, results).mask_ap < 1
+    encoded[0]["masks"] = encoded[0]["masks"][:2]
+    with pytest.raises(ValueError, match="differ in number: .*'masks': 2"):
+        scored(toys, encoded)
+
+
 def test_source_ids_are_kept_where_they_are_integers(toys):
     dataset = Toys(toys.contents, image_ids=[900, 17, 42, 5], category_ids=[7, 3])
     truth = coco_ground_truth(dataset)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
+from mrcnn.data import masks as masks_module
 from mrcnn.data.masks import (
+    cropped_masks,
     expand_mask,
     extract_bboxes,
     mask_in_box,
     minimize_mask,
     paste_masks,
+    polygons_of_crop,
     unmold_mask,
 )
 from mrcnn.data.resizing import resize
@@ -170,3 +174,51 @@ def test_paste_masks_of_nothing():
     assert paste_masks(np.zeros((0, 28, 28)), np.zeros((0, 4), np.int32), (90, 120, 3)).shape == (0, 90, 120)
     flat = paste_masks(np.ones((1, 28, 28)), np.array([[5, 5, 5, 9]]), (90, 120))
     assert not flat.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (28, 28), (29, 200), (300, 41), (700, 900)])
+@pytest.mark.parametrize("large", [0, 1 << 40])
+def test_a_mask_in_its_box_is_the_same_in_strips_and_at_once(shape, large, monkeypatch, rng):
+    monkeypatch.setattr(masks_module, "_LARGE_STRIP", large)
+    for low in (0.0, 0.45):
+        mask = rng.uniform(low, 0.9, (28, 28)).astype(np.float32)
+        expected = resize(mask, shape) >= 0.5
+        np.testing.assert_array_equal(mask_in_box(mask, *shape), expected)
+        rows = slice(shape[0] // 3, shape[0] - 1)
+        np.testing.assert_array_equal(mask_in_box(mask, *shape, rows=rows), expected[rows])
+
+
+def test_cropped_masks_are_what_is_pasted(rng):
+    masks = rng.random((5, 28, 28))
+    boxes = np.array([[-10, -5, 20, 30], [70, 60, 100, 110], [-5, 10, 95, 20], [200, 200, 220, 220], [4, 5, 40, 50]])
+    pasted = paste_masks(masks, boxes, (90, 80))
+    again = np.zeros_like(pasted)
+    for full, (crop, top, left) in zip(again, cropped_masks(masks, boxes, (90, 80, 3)), strict=True):
+        full[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    np.testing.assert_array_equal(again, pasted)
+    assert [crop.shape for crop, _, _ in cropped_masks(masks, boxes, (90, 80))][3] == (0, 0)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.4, 0.8, 1.0])
+def test_polygons_filled_together_are_the_mask(density, rng):
+    """Pixels strewn at random make parts of one pixel, parts within holes, and parts that touch at corners."""
+    for _ in range(30):
+        height, width = (int(n) for n in rng.integers(1, 40, 2))
+        crop = rng.random((height, width)) < density
+        polygons = polygons_of_crop(crop, 7, 11)
+        image = np.zeros((60, 60), np.uint8)
+        if polygons:
+            cv2.fillPoly(image, polygons, 1)
+        expected = np.zeros((60, 60), bool)
+        expected[7 : 7 + height, 11 : 11 + width] = crop
+        np.testing.assert_array_equal(image.astype(bool), expected)
+        assert all(polygon.ndim == 2 and polygon.shape[1] == 2 for polygon in polygons)
+
+
+def test_polygons_of_a_ring_tell_its_hole():
+    crop = np.ones((9, 9), bool)
+    crop[3:6, 3:6] = False
+    outside, hole = polygons_of_crop(crop, 10, 20)
+    assert (outside.min(axis=0).tolist(), outside.max(axis=0).tolist()) == ([20, 10], [28, 18])
+    assert (hole.min(axis=0).tolist(), hole.max(axis=0).tolist()) == ([22, 12], [26, 16])
+    assert polygons_of_crop(np.zeros((0, 0), bool), 0, 0) == []

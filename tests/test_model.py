@@ -118,6 +118,43 @@ def test_a_mode_does_what_it_is_for():
     assert training.get_anchors((128, 128, 3)).shape == training.anchors.shape  # these need no mode
 
 
+def test_a_copy_of_the_network_is_made_anew_after_loading_weights(tmp_path):
+    plain = shapes_model()
+    plain.save_weights(tmp_path / "mine.h5")
+    first = plain.detector
+    assert (first.engine.name, first.engine.precision) == ("keras", "float32")
+    plain.load_weights(tmp_path / "mine.h5")
+    assert plain.detector is first
+    model = MaskRCNN("inference", ShapesConfig(), "logs", precision="bf16")
+    first = model.detector
+    assert (first.engine.name, first.engine.precision) == ("keras", "bfloat16")
+    assert model.detector is first
+    model.load_weights(tmp_path / "mine.h5")
+    assert model.detector is not first
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"engine": "caffe"}, "engine must be auto, keras, .*'caffe'"),
+        ({"precision": "float8"}, "precision must be .*'float8'"),
+        ({"threads": 0}, "threads must be .*0"),
+    ],
+)
+def test_engine_arguments_that_cannot_be(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        MaskRCNN("inference", ShapesConfig(), "logs", **wrong)
+
+
+def test_detect_gives_masks_in_other_forms(rng):
+    image = rng.integers(0, 255, (100, 80, 3), dtype=np.uint8)
+    model = shapes_model()
+    molded, metas, _ = model.mold_inputs([image])
+    assert "masks" not in model.detect([image], masks="none")[0]
+    assert "masks" not in model.detect_molded(molded, metas, masks="none")[0]
+    assert isinstance(model.detect([image], masks="rle")[0]["masks"], list)
+
+
 def test_resnet101_of_81_classes_takes_the_released_layout_and_a_large_image(tmp_path, rng):
     class CocoConfig(Config):
         NAME = "coco"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 from mrcnn.config import Config
+from mrcnn.data import resizing
 from mrcnn.data.image_meta import ImageMeta
 from mrcnn.data.molding import (
     as_channels,
@@ -17,10 +20,13 @@ from mrcnn.data.molding import (
     mold_image,
     mold_inputs,
     mold_one,
+    place_boxes,
+    place_masks,
     unmold_detections,
     unmold_image,
 )
 from mrcnn.data.resizing import resize, resize_image, resize_mask
+from mrcnn.data.rle import encode_masks
 from tests import golden
 
 MOLDING = "golden_molding"
@@ -110,6 +116,31 @@ def test_resize_is_the_same_for_any_layout_and_number_of_channels(rng):
     np.testing.assert_array_equal(together, alone)
     turned = resize(np.asfortranarray(image)[::-1], (64, 80))
     np.testing.assert_array_equal(turned, resize(np.ascontiguousarray(image[::-1]), (64, 80)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "output", "exact"),
+    [
+        ((48, 64, 3), (77, 102, 3), False),
+        ((40, 30), (64, 48), True),
+        ((96, 160, 3), (60, 100, 3), False),
+        ((300, 400, 2), (96, 128, 2), True),
+        ((60, 80, 3), (128, 128, 3), True),
+        ((128, 128), (32, 64), True),
+        ((5, 5), (1024, 512), False),  # too many bits in both together
+    ],
+)
+def test_resizing_in_float32_is_only_done_where_it_changes_nothing(shape, output, exact, rng, monkeypatch):
+    image = rng.integers(0, 256, shape, dtype=np.uint8)
+    image[: shape[0] // 2] = 201  # flat: here the last bit would tell
+    weights = [resizing._taps(side, wanted)[1] for side, wanted in zip(shape[:2], output[:2], strict=True)]
+    assert resizing._exact_in_float32(image, *weights) == exact
+    assert not resizing._exact_in_float32(image.astype(np.uint16), *weights)
+    fast, fine = resize(image, output, np.uint8), resize(image, output)
+    monkeypatch.setattr(resizing, "_exact_in_float32", lambda *_: False)
+    np.testing.assert_array_equal(fast, resize(image, output, np.uint8))
+    np.testing.assert_array_equal(fine, resize(image, output))
+    assert fine.dtype == np.float64
 
 
 @pytest.mark.parametrize("value", [0, 1, 10, 254, 255])
@@ -343,6 +374,21 @@ def test_mold_one_takes_all_kinds_of_images(shape, count, dtype, rng):
     assert np.isfinite(molded).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize(("shape", "mode"), [((50, 70), "square"), ((70, 50), "square"), ((90, 64), "pad64")])
+def test_mold_one_is_padding_and_then_the_mean(dtype, count, shape, mode, rng):
+    image = rng.integers(0, 256, (*shape, count)).astype(dtype)
+    image = np.asfortranarray(image)[::-1] if count == 4 else image
+    config = make_config(IMAGE_CHANNEL_COUNT=count, MEAN_PIXEL=np.arange(count) + 100.7, IMAGE_RESIZE_MODE=mode)
+    molded, _, window = mold_one(image, config)
+    padded, expected_window, *_ = resize_image(image, 64, 128, 0, mode)
+    expected = (padded.astype(np.float64) - config.MEAN_PIXEL).astype(np.float32)
+    np.testing.assert_array_equal(molded, expected)
+    assert molded.dtype == np.float32
+    assert window == expected_window
+
+
 def test_mold_inputs_stacks_what_is_alike_and_lists_what_is_not(rng):
     images = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((50, 70), (90, 60))]
     molded, metas, windows = mold_inputs(images, make_config())
@@ -427,3 +473,37 @@ def test_a_box_goes_into_the_molded_image_and_back(mode, shape):
     assert fields.window == window
     assert np.abs(boxes - [[20, 10, 50, 40]]).max() <= 1
     assert pasted.sum() == np.prod(boxes[0, 2:] - boxes[0, :2])
+
+
+def test_place_masks_in_each_form_is_the_same_mask(rng):
+    detections = np.zeros((6, 6), np.float32)
+    detections[:, :2], detections[:, 2:4] = np.sort(rng.random((2, 6, 2)), axis=0)
+    detections[:, 4:] = 1, 0.9
+    detections[2, 2] = detections[2, 0] - 0.3  # no area
+    masks = rng.random((6, 28, 28)).astype(np.float32)
+    masks[4] = 0.1  # none of its pixels belongs to it
+    boxes, class_ids, scores, kept = place_boxes(detections, (90, 120, 3), (128, 128, 3), (16, 0, 112, 128))
+    assert kept.tolist() == [0, 1, 3, 4, 5]
+    assert len(boxes) == len(class_ids) == len(scores) == 5
+    full = place_masks(masks[kept], boxes, (90, 120, 3))
+    assert full.shape == (90, 120, 5)
+    assert place_masks(masks[kept], boxes, (90, 120, 3), "rle") == encode_masks(full)
+    polygons = place_masks(masks[kept], boxes, (90, 120, 3), "polygons")
+    for n in range(5):
+        image = np.zeros((90, 120), np.uint8)
+        if polygons[n]:
+            cv2.fillPoly(image, polygons[n], 1)
+        np.testing.assert_array_equal(image.astype(bool), full[:, :, n])
+    assert polygons[3] == []
+
+
+@pytest.mark.parametrize("form", ["rle", "polygons"])
+def test_compact_masks_make_nothing_of_the_images_size(form, rng):
+    boxes = np.array([[9000, 9000, 9100, 9150], [0, 0, 40, 30]], np.int32)
+    masks = np.stack([1 - np.hypot(*np.mgrid[-1:1:28j, -1:1:28j])] * 2)
+    tracemalloc.start()
+    found = place_masks(masks, boxes, (20000, 20000, 3), form)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == 2
+    assert peak < 2_000_000  # a full-size one takes 400

@@ -23,7 +23,7 @@ def read_image(path: str | PathLike[str], apply_orientation: bool = True) -> np.
     first is taken.
 
     Args:
-        path: any format that Pillow reads.
+        path: any format that Pillow reads; where Pillow is not installed, that OpenCV reads.
         apply_orientation: turn the image as its EXIF orientation says, as viewers do.
 
     Returns:
@@ -33,15 +33,17 @@ def read_image(path: str | PathLike[str], apply_orientation: bool = True) -> np.
         FileNotFoundError: no such file.
         ImageError: the file is no image, is damaged, or holds values that cannot be brought to 0..255.
     """
-    import PIL.Image
-    import PIL.ImageOps
-
     name = fspath(path)
+    try:
+        import PIL.Image
+        import PIL.ImageOps
+    except ImportError:
+        return _read_with_opencv(name, apply_orientation)
     try:
         with PIL.Image.open(name) as image:
             upright = PIL.ImageOps.exif_transpose(image) if apply_orientation else image
             if upright.mode.startswith(("I", "F")):
-                return _to_rgb(_to_uint8(np.asarray(upright), upright.mode, name))
+                return _to_rgb(_to_uint8(np.asarray(upright), f"Pillow mode {upright.mode}", name))
             return np.array(upright.convert("RGB"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"No such image file: {name}") from error
@@ -55,15 +57,43 @@ def read_image(path: str | PathLike[str], apply_orientation: bool = True) -> np.
         raise ImageError(f"Cannot read the image file {name}: {error}") from error
 
 
-def _to_uint8(values: np.ndarray, mode: str, name: str) -> np.ndarray:
+def _read_with_opencv(name: str, apply_orientation: bool) -> np.ndarray:
+    """`read_image` for deployments without Pillow. The usual files come out the same; of rare ones (CMYK, color
+    profiles of TIFF, GIF before OpenCV 4.11) OpenCV may make something else, or nothing."""
+    import cv2
+
+    try:
+        data = np.fromfile(name, np.uint8)  # cv2.imread cannot open all names on Windows
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"No such image file: {name}") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"Not an image file but a directory: {name}") from error
+    except OSError as error:
+        raise ImageError(f"Cannot read the image file {name}: {error}") from error
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | (0 if apply_orientation else cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error as error:
+        raise ImageError(f"Cannot read the image file {name}: {error}") from error
+    if image is None:
+        raise ImageError(f"Cannot read the image file {name}: no image that OpenCV knows, or a damaged one.")
+    if image.dtype == np.uint16 and image.ndim == 3:
+        image = (image >> 8).astype(np.uint8)  # as Pillow does it for colors
+    elif image.dtype != np.uint8:
+        image = _to_uint8(image, str(image.dtype), name)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else _to_rgb(image)
+
+
+def _to_uint8(values: np.ndarray, kind: str, name: str) -> np.ndarray:
     low, high = (values.min(), values.max()) if values.size else (0, 0)
-    if mode.startswith("I") and low >= 0 and high <= 65535:
+    whole = values.dtype.kind in "iu"
+    if whole and low >= 0 and high <= 65535:
         return np.round(values / 257).astype(np.uint8)
-    if mode.startswith("F") and low >= 0 and high <= 255:
+    if not whole and low >= 0 and high <= 255:
         return np.round(values * 255 if high <= 1 else values).astype(np.uint8)
-    wanted = "0..65535" if mode.startswith("I") else "0..1 or 0..255"
+    wanted = "0..65535" if whole else "0..1 or 0..255"
     raise ImageError(
-        f"Cannot bring the values of {name} (Pillow mode {mode}) to 0..255: they must lie in {wanted}. "
+        f"Cannot bring the values of {name} ({kind}) to 0..255: they must lie in {wanted}. "
         f"Received: {low}..{high}. Override Dataset.load_image to scale them yourself."
     )
 

@@ -6,8 +6,9 @@ x2 one outside. Masks of an image are [H, W, N] bool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 
 from mrcnn.data.resizing import resize, sample_positions
@@ -16,6 +17,9 @@ from mrcnn.data.resizing import resize, sample_positions
 # lower float32 rounds up to it. So pixels of exactly one half do not hang on the last bit of a sum.
 MASK_THRESHOLD = 0.5
 _THRESHOLD = MASK_THRESHOLD - 2.0**-26
+
+# From so many pixels in a strip on, one strip is worked on at a time.
+_LARGE_STRIP = 1 << 13
 
 
 def extract_bboxes(mask: np.ndarray) -> np.ndarray:
@@ -120,22 +124,40 @@ def mask_in_box(mask: np.ndarray, height: int, width: int, rows: slice = slice(N
     """
     mask = np.asarray(mask, np.float64)
     first, fraction = (values[rows] for values in sample_positions(mask.shape[0], height))
-    inside = np.empty((len(first), width), bool)
     # legacy: at the border values sink towards the zeros outside the mask, but never below its smallest.
     if mask.min() >= _THRESHOLD:
-        inside[...] = True
-        return inside
+        return np.ones((len(first), width), bool)
     column, column_fraction = sample_positions(mask.shape[1], width)
-    mask = np.pad(mask, 1)
-    lines = mask[:, column + 1] * (1 - column_fraction) + mask[:, column + 2] * column_fraction
-    # Output rows between the same two lines of the mask go together: with these lines a and b, a row is inside
-    # where a + fraction x (b - a) reaches the threshold.
-    starts = np.flatnonzero(np.diff(first, prepend=-2)) if len(first) else first
-    for start, end in zip(starts, [*starts[1:], len(first)], strict=True):
-        upper, lower = lines[first[start] + 1], lines[first[start] + 2]
-        rise = fraction[start:end, None] * (lower - upper)
-        np.greater_equal(rise, _THRESHOLD - upper, out=inside[start:end])
-    return inside
+    padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2))
+    padded[1:-1, 1:-1] = mask
+    lines = padded.take(column + 1, axis=1) * (1 - column_fraction)
+    lines += padded.take(column + 2, axis=1) * column_fraction
+    # Output rows between the same two lines of the mask go together, as a strip: with these lines a and b, a row is
+    # inside where a + fraction x (b - a) reaches the threshold.
+    starts = np.flatnonzero(np.concatenate([[True], first[1:] != first[:-1]])) if len(first) else first
+    upper = lines[first[starts] + 1]
+    slope, needed = lines[first[starts] + 2] - upper, _THRESHOLD - upper
+    return _strips_inside(fraction, starts, slope, needed)
+
+
+def _strips_inside(fraction: np.ndarray, starts: np.ndarray, slope: np.ndarray, needed: np.ndarray) -> np.ndarray:
+    """Where fraction x slope >= needed, of rows [h] in S strips that begin at `starts` and share `slope` and `needed`
+    [S, w] each -> [h, w] bool."""
+    counts = np.diff(starts, append=len(fraction))
+    height, width, tallest = len(fraction), slope.shape[1], max(counts, default=0)
+    if tallest * width > _LARGE_STRIP:
+        inside = np.empty((height, width), bool)
+        for start, count, rise, limit in zip(starts, counts, slope, needed, strict=True):
+            of_strip = slice(start, start + count)
+            np.greater_equal(fraction[of_strip, None] * rise, limit, out=inside[of_strip])
+        return inside
+    # Strips of a small box cost more in calls than in sums: all get as many rows as the tallest and are worked on
+    # together; the rows that are none are left out in the end.
+    slot = np.repeat(np.arange(len(starts)) * tallest - starts, counts) + np.arange(height)
+    fractions = np.zeros((len(starts), tallest, 1))
+    fractions.ravel()[slot] = fraction
+    inside = fractions * slope[:, None] >= needed[:, None]
+    return inside.reshape(-1, width).take(slot, axis=0)
 
 
 def unmold_mask(mask: np.ndarray, bbox: Sequence[int], image_shape: Sequence[int]) -> np.ndarray:
@@ -166,12 +188,55 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int]
         [N, H, W] bool.
     """
     output = np.zeros((len(masks), int(image_shape[0]), int(image_shape[1])), bool)
-    for mask, box, full in zip(masks, np.asarray(boxes).tolist(), output, strict=True):
-        y1, x1, y2, x2 = box
-        target, source = _visible(box, full.shape)
-        if target is not None:
-            full[target] = mask_in_box(mask, y2 - y1, x2 - x1, rows=source[0])[:, source[1]]
+    for full, (crop, top, left) in zip(output, cropped_masks(masks, boxes, image_shape), strict=True):
+        full[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
     return output
+
+
+def cropped_masks(
+    masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int]
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Predicted masks without the image around them, one after the other.
+
+    Args:
+        masks: [N, h, w] float, probabilities.
+        boxes: [N, 4] int. What lies outside the image is left out.
+        image_shape: (H, W, ...).
+
+    Yields:
+        N times: the part of the mask [h', w'] bool that lies in the image, its first row and its first column there.
+        Without rows and columns where a box lies outside.
+    """
+    for mask, box in zip(masks, np.asarray(boxes).tolist(), strict=True):
+        target, source = _visible(box, image_shape[:2])
+        if target is None:
+            yield np.zeros((0, 0), bool), 0, 0
+        else:
+            crop = mask_in_box(mask, box[2] - box[0], box[3] - box[1], rows=source[0])[:, source[1]]
+            yield crop, target[0].start, target[1].start
+
+
+def polygons_of_crop(crop: np.ndarray, top: int, left: int) -> list[np.ndarray]:
+    """The outlines of a mask.
+
+    They run along the centers of the outermost pixels, and around a hole along those of the pixels that bound it.
+    Filled together by the even-odd rule, as `cv2.fillPoly(image, polygons, 1)` does it, they are the mask again,
+    exactly, holes and all. Filled one by one, as COCO fills polygons, holes are filled up.
+
+    Args:
+        crop: [h, w] bool: the part of the image that the mask lies in.
+        top: first row of the crop in the image.
+        left: its first column.
+
+    Returns:
+        For each part, and each hole, its corners [M, (x, y)] int32 in pixels of the image; one or two of them where
+        the part is as small as that.
+    """
+    if crop.size == 0:
+        return []
+    pixels = np.ascontiguousarray(crop, bool).view(np.uint8)
+    contours, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
+    return [contour[:, 0] for contour in contours]
 
 
 def _visible(

@@ -10,18 +10,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from mrcnn.config import SIZE_MULTIPLE, nearest_sizes
 from mrcnn.data.image_meta import ImageMeta
-from mrcnn.data.masks import expand_mask, extract_bboxes, minimize_mask, paste_masks, unmold_mask
-from mrcnn.data.resizing import resize, resize_image, resize_mask
+from mrcnn.data.masks import (
+    cropped_masks,
+    expand_mask,
+    extract_bboxes,
+    minimize_mask,
+    paste_masks,
+    polygons_of_crop,
+    unmold_mask,
+)
+from mrcnn.data.resizing import fit_image, resize, resize_image, resize_mask
+from mrcnn.data.rle import encode_crops
 from mrcnn.ops.boxes import box_area, denormalize_boxes, normalize_boxes
 
 if TYPE_CHECKING:
     from mrcnn.config import Config
 
+# Images of 8 bits and so many channels are molded by looking values up.
+_TABLE_CHANNELS = (2, 3, 4)
+
+# What masks of detections can be given as; see `place_masks`.
+MASK_FORMS = ("bool", "rle", "polygons", "none")
+
 __all__ = [
+    "MASK_FORMS",
     "ImageMeta",
     "as_channels",
     "check_molded_size",
@@ -32,6 +49,8 @@ __all__ = [
     "mold_inputs",
     "mold_one",
     "paste_masks",
+    "place_boxes",
+    "place_masks",
     "resize",
     "resize_image",
     "resize_mask",
@@ -89,13 +108,24 @@ def as_channels(image: Any, channel_count: int) -> np.ndarray:
 def mold_image(image: np.ndarray, config: Config) -> np.ndarray:
     """Subtract MEAN_PIXEL from an image [H, W, C] or images [B, H, W, C] of any number type -> float32."""
     image = np.asarray(image)
-    mean = _mean_pixel(config, image.shape[-1])
-    # Whole lines at a time, and in float64: the rounding to float32 is then the only one.
-    line = np.tile(mean, image.shape[-2])
     output = np.empty(image.shape, np.float32)
-    flat = (-1, len(line))
-    np.subtract(image.reshape(flat), line, out=output.reshape(flat), casting="same_kind")
+    lines = (-1, *image.shape[-2:])
+    _subtract_mean(image.reshape(lines), _mean_pixel(config, image.shape[-1]), output.reshape(lines))
     return output
+
+
+def _subtract_mean(image: np.ndarray, mean: np.ndarray, output: np.ndarray) -> None:
+    """image [H, W, C] - mean [C] -> output, in float64: the rounding to float32 is then the only one."""
+    if image.dtype == np.uint8 and image.shape[2] in _TABLE_CHANNELS:
+        tables = (np.arange(256)[:, None] - mean).astype(np.float32)[None]
+        looked_up = cv2.LUT(image, tables, dst=output)
+        if not np.may_share_memory(looked_up, output):
+            output[...] = looked_up
+        return
+    # Channels lie flat along the columns, so that numpy's inner loop is long; of the output that is a view.
+    flat = (len(image), -1)
+    line = np.tile(mean, image.shape[1])
+    np.subtract(image.reshape(flat), line, out=output.reshape(flat), casting="same_kind")
 
 
 def unmold_image(image: np.ndarray, config: Config) -> np.ndarray:
@@ -162,23 +192,31 @@ def mold_one(image: Any, config: Config) -> tuple[np.ndarray, np.ndarray, tuple[
             "IMAGE_RESIZE_MODE 'crop' is for training: what is found in a crop cannot be placed in the whole "
             "image. For inference use 'pad64', 'square' or 'none'."
         )
-    resized, window, scale, _, _ = resize_image(
+    fitted = fit_image(
         image,
         min_dim=config.IMAGE_MIN_DIM,
         max_dim=config.IMAGE_MAX_DIM,
         min_scale=config.IMAGE_MIN_SCALE,
         mode=mode,
     )
-    check_molded_size(resized.shape, mode)
+    check_molded_size(fitted.shape, mode)
+    molded = np.empty((*fitted.shape, image.shape[2]), np.float32)
+    mean, (top, left, bottom, right) = _mean_pixel(config, image.shape[2]), fitted.window
+    _subtract_mean(fitted.image, mean, molded[top:bottom, left:right])
+    lines, line = molded.reshape(len(molded), -1), np.tile(-mean, fitted.shape[1])
+    start, stop = left * len(mean), right * len(mean)
+    lines[:top], lines[bottom:], lines[top:bottom, :start], lines[top:bottom, stop:] = (
+        line, line, line[:start], line[stop:],
+    )  # fmt: skip
     meta = ImageMeta(
         image_id=0,
         original_image_shape=image.shape,
-        image_shape=resized.shape,
-        window=window,
-        scale=scale,
+        image_shape=molded.shape,
+        window=fitted.window,
+        scale=fitted.scale,
         active_class_ids=[0] * config.NUM_CLASSES,
     )
-    return mold_image(resized, config), meta.to_array(), window
+    return molded, meta.to_array(), fitted.window
 
 
 def mold_inputs(images: Sequence[Any], config: Config) -> tuple[np.ndarray | list[np.ndarray], np.ndarray, np.ndarray]:
@@ -228,15 +266,50 @@ def unmold_detections(
     """
     detections = np.asarray(detections)
     padding = np.flatnonzero(detections[:, 4] == 0)
-    count = padding[0] if len(padding) else len(detections)
-    boxes, scores = detections[:count, :4], detections[:count, 5]
-    class_ids = detections[:count, 4].astype(np.int32)
+    detections = detections[: padding[0] if len(padding) else len(detections)]
+    boxes, class_ids, scores, kept = place_boxes(detections, original_image_shape, image_shape, window)
+    masks = paste_masks(np.asarray(mrcnn_mask)[kept, :, :, class_ids], boxes, original_image_shape)
+    return boxes, class_ids, scores, np.moveaxis(masks, 0, -1)
 
+
+def place_boxes(
+    detections: np.ndarray, original_image_shape: Sequence[int], image_shape: Sequence[int], window: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One image's detections in its own pixels, without their masks.
+
+    Args:
+        detections: [D, (y1, x1, y2, x2, class id, score)], normalized in the molded image, no padding among them.
+        original_image_shape, image_shape, window: as for `unmold_detections`.
+
+    Returns:
+        boxes [N, 4] int32 in pixels, class_ids [N] int32, scores [N] float, and of the detections the indices [N] of
+        these: boxes that have no area are dropped.
+    """
+    boxes, class_ids, scores = detections[:, :4], detections[:, 4].astype(np.int32), detections[:, 5]
     window = normalize_boxes(np.asarray(window), image_shape[:2])
     origin, extent = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
     boxes = denormalize_boxes((boxes - origin) / extent, original_image_shape[:2])
-
     kept = np.flatnonzero(box_area(boxes) > 0)
-    boxes, class_ids, scores = boxes[kept], class_ids[kept], scores[kept]
-    masks = paste_masks(mrcnn_mask[kept, :, :, class_ids], boxes, original_image_shape)
-    return boxes, class_ids, scores, np.moveaxis(masks, 0, -1)
+    return boxes[kept], class_ids[kept], scores[kept], kept
+
+
+def place_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int], form: str = "bool") -> Any:
+    """One image's predicted masks in its own pixels.
+
+    Args:
+        masks: [N, mh, mw] probabilities.
+        boxes: [N, 4] int, pixels of the image.
+        image_shape: (H, W, ...).
+        form: "bool"; or "rle" or "polygons", for which nothing of the image's size is made.
+
+    Returns:
+        "bool": [H, W, N] bool; a view of memory laid out [N, H, W], of which only the boxes are ever written.
+        "rle": N dicts of `size` [H, W] and `counts` (str), COCO's compressed run-length encoding.
+        "polygons": N lists of outlines [M, (x, y)] int32, see `mrcnn.data.masks.polygons_of_crop`.
+    """
+    if form == "bool":
+        return np.moveaxis(paste_masks(masks, boxes, image_shape), 0, -1)
+    crops = cropped_masks(masks, boxes, image_shape)
+    if form == "rle":
+        return encode_crops(crops, image_shape)
+    return [polygons_of_crop(crop, top, left) for crop, top, left in crops]

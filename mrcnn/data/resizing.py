@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,11 +16,15 @@ from mrcnn.config import RESIZE_MODES, SIZE_MULTIPLE, nearest_sizes
 
 Window = tuple[int, int, int, int]
 Padding = list[tuple[int, int]]
+Taps = Sequence[np.ndarray]
 
 MASK_GRIDS = ("legacy", "image")
 
 # Output values that are worked on at a time: a few arrays of this many doubles stay in a core's cache.
 _BLOCK = 1 << 15
+
+# So many bits behind the point may a weight have that is tried in float32, whose 24 hold a product with an 8-bit value.
+_MOST_BITS = 16
 
 
 def resize(image: np.ndarray, output_shape: Sequence[int], dtype: np.dtype | type | None = None) -> np.ndarray:
@@ -59,31 +64,71 @@ def _bilinear(image: np.ndarray, height: int, width: int, dtype: np.dtype) -> np
     channels = math.prod(image.shape[2:])
     rows, row_weights = _taps(image.shape[0], height)
     columns, column_weights = _taps(image.shape[1], width)
+    weigh = _weigh_by_axis if _exact_in_float32(image, row_weights, column_weights) else _weigh_in_order
     # Channels lie flat along the columns, so that every inner loop of numpy is long.
     columns = [(c[:, None] * channels + np.arange(channels)).ravel() for c in columns]
     column_weights = [np.repeat(w, channels) for w in column_weights]
     flat = image.reshape(image.shape[0], -1)
     low, high = float(image.min()), float(image.max())
     output = np.empty((height, width * channels), dtype)
-    grows = width > image.shape[1]
     step = max(1, _BLOCK // output.shape[1])
     for top in range(0, height, step):
         block = slice(top, top + step)
-        total: np.ndarray | float = 0.0
-        for row, row_weight in zip(rows, row_weights, strict=True):
-            lines, weight = flat[row[block]], row_weight[block, None]
-            # Weighted rows before the columns are picked or after: the same numbers, fewer of them.
-            if grows:
-                lines = lines * weight
-            for column, column_weight in zip(columns, column_weights, strict=True):
-                values = lines.take(column, axis=1)
-                values = np.multiply(values, column_weight if grows else weight, dtype=np.float64)
-                if not grows:
-                    values *= column_weight
-                total = np.add(values, total, out=values)
-        np.clip(total, low, high, out=total)
-        output[block] = total
+        values = weigh(flat, [r[block] for r in rows], [w[block] for w in row_weights], columns, column_weights)
+        np.clip(values, low, high, out=values)
+        output[block] = values
     return output.reshape(height, width, *image.shape[2:])
+
+
+def _weigh_in_order(flat: np.ndarray, rows: Taps, row_weights: Taps, columns: Taps, column_weights: Taps) -> np.ndarray:
+    """The four taps of each value, weighted and added in float64 in the original's order."""
+    grows = len(columns[0]) > flat.shape[1]
+    total: np.ndarray | float = 0.0
+    for row, row_weight in zip(rows, row_weights, strict=True):
+        lines, weight = flat[row], row_weight[:, None]
+        # Weighted rows before the columns are picked or after: the same numbers, fewer of them.
+        if grows:
+            lines = lines * weight
+        for column, column_weight in zip(columns, column_weights, strict=True):
+            values = lines.take(column, axis=1)
+            values = np.multiply(values, column_weight if grows else weight, dtype=np.float64)
+            if not grows:
+                values *= column_weight
+            total = np.add(values, total, out=values)
+    return total
+
+
+def _weigh_by_axis(flat: np.ndarray, rows: Taps, row_weights: Taps, columns: Taps, column_weights: Taps) -> np.ndarray:
+    """The same along the columns first and then along the rows, in float32: for weights that leave no rounding."""
+    used, place = np.unique(np.concatenate(rows), return_inverse=True)
+    lines = flat[used]
+    left, right = (
+        np.multiply(lines.take(column, axis=1), weight.astype(np.float32), dtype=np.float32)
+        for column, weight in zip(columns, column_weights, strict=True)
+    )
+    left += right
+    upper, lower = (
+        left[index] * weight[:, None].astype(np.float32)
+        for index, weight in zip(np.split(place, 2), row_weights, strict=True)
+    )
+    upper += lower
+    return upper
+
+
+def _exact_in_float32(image: np.ndarray, row_weights: Taps, column_weights: Taps) -> bool:
+    """Whether no sum of weighted values can need more than the 24 bits that float32 has: so it is for images of 8 bits
+    where lengths are to each other as 5 to 8 (640 pixels to 1024), or 1 to 2."""
+    if image.dtype != np.uint8:
+        return False
+    bits = 8
+    for weights in (row_weights, column_weights):
+        parts = np.concatenate(weights) * 2**_MOST_BITS
+        whole = parts.astype(np.int64)
+        if (whole != parts).any():
+            return False
+        common = int(np.bitwise_or.reduce(whole))
+        bits += _MOST_BITS - (common & -common).bit_length() + 1
+    return bits <= 24
 
 
 def sample_positions(size: int, output_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -99,6 +144,31 @@ def _taps(size: int, output_size: int) -> tuple[list[np.ndarray], list[np.ndarra
     first, fraction = sample_positions(size, output_size)
     weights = [np.where(first < 0, 0.0, 1 - fraction), np.where(first + 1 >= size, 0.0, fraction)]
     return [np.maximum(first, 0), np.minimum(first + 1, size - 1)], weights
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An image at the size that the network takes it in, before anything is put around it.
+
+    Attributes:
+        image: [h, w, C] or [h, w], resized, or cut out; where nothing had to be done, the given array or a view.
+        shape: (height, width) with the padding, in pixels, as are
+        window: (y1, x1, y2, x2): where `image` lies in that, and
+        crop: (y1, x1, height, width) in the scaled image in mode "crop", None in the others.
+        scale: the factor of the resizing, always a float.
+    """
+
+    image: np.ndarray
+    shape: tuple[int, int]
+    window: Window
+    scale: float
+    crop: Window | None = None
+
+    @property
+    def padding(self) -> Padding:
+        """[(top, bottom), (left, right), (0, 0)] in pixels."""
+        (top, left, bottom, right), (height, width) = self.window, self.shape
+        return [(top, height - bottom), (left, width - right), (0, 0)]
 
 
 def resize_image(
@@ -134,14 +204,32 @@ def resize_image(
     Raises:
         ValueError: an unknown mode, a bound that the mode needs or cannot use, an image of another shape.
     """
+    fitted = fit_image(image, min_dim, max_dim, min_scale, mode, generator)
+    image = fitted.image
+    if fitted.shape != image.shape[:2]:
+        top, left, bottom, right = fitted.window
+        padded = np.zeros((*fitted.shape, *image.shape[2:]), image.dtype)
+        padded[top:bottom, left:right] = image
+        image = padded
+    return image, fitted.window, fitted.scale, fitted.padding, fitted.crop
+
+
+def fit_image(
+    image: np.ndarray,
+    min_dim: int | None = None,
+    max_dim: int | None = None,
+    min_scale: float | None = None,
+    mode: str = "square",
+    generator: np.random.Generator | None = None,
+) -> Fitted:
+    """As `resize_image`, with the padding told but not made."""
     image = np.asarray(image)
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise ValueError(f"An image must be [H, W, C] or [H, W], not empty. Received shape: {image.shape}.")
     _check_mode(mode, min_dim, max_dim)
     height, width = image.shape[:2]
-    no_padding = [(0, 0), (0, 0), (0, 0)]
     if mode == "none":
-        return image, (0, 0, height, width), 1.0, no_padding, None
+        return Fitted(image, (height, width), (0, 0, height, width), 1.0)
 
     scale = _scale(height, width, min_dim, max_dim if mode == "square" else None, min_scale)
     if scale != 1:
@@ -155,20 +243,11 @@ def resize_image(
         else:
             y, x = int(generator.integers(room_y + 1)), int(generator.integers(room_x + 1))
         image = image[y : y + min_dim, x : x + min_dim]
-        return image, (0, 0, min_dim, min_dim), scale, no_padding, (y, x, min_dim, min_dim)
+        return Fitted(image, (min_dim, min_dim), (0, 0, min_dim, min_dim), scale, (y, x, min_dim, min_dim))
 
-    if mode == "square":
-        padded_height = padded_width = max_dim
-    else:
-        padded_height, padded_width = _round_up(height), _round_up(width)
-    top, left = (padded_height - height) // 2, (padded_width - width) // 2
-    window = (top, left, top + height, left + width)
-    padding = [(top, padded_height - window[2]), (left, padded_width - window[3]), (0, 0)]
-    if (padded_height, padded_width) != (height, width):
-        padded = np.zeros((padded_height, padded_width, *image.shape[2:]), image.dtype)
-        padded[window[0] : window[2], window[1] : window[3]] = image
-        image = padded
-    return image, window, scale, padding, None
+    shape = (max_dim, max_dim) if mode == "square" else (_round_up(height), _round_up(width))
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    return Fitted(image, shape, (top, left, top + height, left + width), scale)
 
 
 def _check_mode(mode: str, min_dim: int | None, max_dim: int | None) -> None:

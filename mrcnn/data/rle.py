@@ -1,0 +1,100 @@
+"""COCO's run-length encoding of masks, from the part of an image that they lie in.
+
+Letters: H, W image size; N instances; h, w size of a crop. Runs go down the columns, of 0s and 1s in turn, the 0s
+first. As text: 5 bits a character, low ones first, bit 6 says that more follow; from the fourth run on, what is
+written is the difference to the run before the last. Nothing here is as large as the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mrcnn.data.masks import extract_bboxes
+
+
+def encode_masks(masks: np.ndarray, boxes: np.ndarray | None = None) -> list[dict[str, Any]]:
+    """COCO's compressed run-length encoding of masks, the same that pycocotools makes.
+
+    Args:
+        masks: [H, W, N] bool.
+        boxes: [N, 4] in pixels, with all of the mask inside, such as those of `extract_bboxes`, where they are known.
+
+    Returns:
+        N dicts of `size` [H, W] and `counts` (str, so that JSON takes it).
+
+    Raises:
+        ValueError: `masks` is not [H, W, N].
+    """
+    masks = np.asarray(masks)
+    if masks.ndim != 3:
+        raise ValueError(f"Masks must have the shape [H, W, N]. Received: {masks.shape}.")
+    if masks.shape[2] == 0:
+        return []
+    boxes = (extract_bboxes(masks) if boxes is None else np.asarray(boxes)).tolist()
+    crops = ((masks[y1:y2, x1:x2, n], y1, x1) for n, (y1, x1, y2, x2) in enumerate(boxes))
+    return encode_crops(crops, masks.shape)
+
+
+def encode_crops(crops: Iterable[tuple[np.ndarray, int, int]], image_shape: Sequence[int]) -> list[dict[str, Any]]:
+    """The encoding of masks of which parts of the image are known, with nothing but 0s outside them.
+
+    Args:
+        crops: N times: the part [h, w], which lies within the image, and its first row and column there. What is not
+            0 belongs to the mask.
+        image_shape: (H, W, ...).
+
+    Returns:
+        N dicts of `size` [H, W] and `counts` (str).
+    """
+    height, width = int(image_shape[0]), int(image_shape[1])
+    counts = []
+    for crop, top, left in crops:
+        edges = _edges(crop, top, left, height)
+        runs = np.diff(edges, prepend=0, append=height * width)
+        counts.append(runs[:-1] if len(edges) and edges[-1] == height * width else runs)
+    return [{"size": [height, width], "counts": text} for text in compress(counts)]
+
+
+def _edges(crop: np.ndarray, top: int, left: int, height: int) -> np.ndarray:
+    """Where runs of 1s start and end (one beyond), by turns, as positions down the columns of the image."""
+    rows, columns = crop.shape
+    if crop.size == 0:
+        return np.zeros(0, np.int64)
+    # Column after column, a 0 before and after each, so that a run never reaches from one into the next.
+    pixels = np.zeros(columns * (rows + 1) + 1, np.uint8)
+    pixels[:-1].reshape(columns, rows + 1)[:, 1:] = cv2.transpose(np.ascontiguousarray(crop, bool).view(np.uint8))
+    edges = np.flatnonzero(pixels[1:] != pixels[:-1])
+    edges += edges // (rows + 1) * (height - rows - 1) + (left * height + top)
+    if rows < height:
+        return edges
+    # Runs that end at the image's last row may go on at the first row of the next column.
+    goes_on = 2 * np.flatnonzero(edges[1:-1:2] == edges[2::2])
+    return np.delete(edges, np.concatenate([goes_on + 1, goes_on + 2]))
+
+
+def compress(counts: Sequence[np.ndarray]) -> list[str]:
+    """The texts of the run lengths of N masks, [R] each of its own R, whole numbers from 0 on."""
+    if not counts:
+        return []
+    values = []
+    for runs in counts:
+        runs = np.asarray(runs, np.int64)
+        values.append(np.concatenate([runs[:3], runs[3:] - runs[1:-2]]) if len(runs) > 3 else runs)
+    rest = np.concatenate(values)
+    digits, is_written = [], []
+    goes_on = np.ones(len(rest), bool)
+    while goes_on.any():
+        is_written.append(goes_on)
+        low = rest & 31
+        rest = rest >> 5
+        # Where what is left only repeats the highest bit of these five, which tells the sign, no more is needed.
+        goes_on = goes_on & (rest != np.where(low & 16, -1, 0))
+        digits.append((low + np.where(goes_on, 32 + 48, 48)).astype(np.uint8))
+    is_written = np.stack(is_written, axis=1)
+    text = np.stack(digits, axis=1)[is_written].tobytes().decode("ascii")
+    ends = np.cumsum(is_written.sum(axis=1))[np.cumsum([len(runs) for runs in values]) - 1].tolist()
+    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -1,0 +1,90 @@
+"""Image files: with OpenCV alone they come out as with Pillow."""
+
+from __future__ import annotations
+
+import sys
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from mrcnn.data.images import ImageError, read_image
+
+ORIENTATION = 0x0112
+
+
+@pytest.fixture
+def without_pillow(monkeypatch):
+    """From when it is called on, Pillow cannot be imported."""
+
+    def block():
+        monkeypatch.setitem(sys.modules, "PIL.Image", None)
+
+    return block
+
+
+@pytest.fixture
+def picture(rng):
+    """[60, 80, 3] uint8, smooth with a little noise, as JPEG likes it."""
+    y, x = np.mgrid[:60, :80]
+    return np.stack([x * 2, y * 3, x + y], axis=-1).astype(np.uint8) + rng.integers(0, 20, (60, 80, 3), dtype=np.uint8)
+
+
+def write(folder, kind, picture, rng):
+    """A file of a kind; its path."""
+    path = folder / f"{kind}.png"
+    gray, make = picture[:, :, 0], PIL.Image.fromarray
+    if kind.startswith("jpeg"):
+        path = path.with_suffix(".jpg")
+        exif = PIL.Image.Exif()
+        exif[ORIENTATION] = int(kind[-1])
+        make(gray if "gray" in kind else picture).save(path, exif=exif, quality=90)
+    elif kind == "color of 16 bits":
+        cv2.imwrite(str(path), rng.integers(0, 65536, (60, 80, 3), dtype=np.uint16))
+    elif kind == "float":
+        path = path.with_suffix(".tif")
+        make(rng.random((60, 80), np.float32)).save(path)
+    else:
+        image = {
+            "color": lambda: make(picture),
+            "gray": lambda: make(gray),
+            "alpha": lambda: make(np.dstack([picture, gray])),
+            "gray and alpha": lambda: make(picture[:, :, :2].copy(), "LA"),
+            "palette": lambda: make(picture).quantize(16),
+            "one bit": lambda: make(gray > 80),
+            "gray of 16 bits": lambda: make(rng.integers(0, 65536, (60, 80), dtype=np.uint16)),
+        }[kind]()
+        image.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["color", "gray", "alpha", "gray and alpha", "palette", "one bit", "gray of 16 bits", "color of 16 bits", "float",
+     "jpeg gray 1", *(f"jpeg {turn}" for turn in range(1, 9))],
+)  # fmt: skip
+def test_opencv_reads_what_pillow_reads(kind, picture, tmp_path, rng, without_pillow):
+    path = write(tmp_path, kind, picture, rng)
+    expected, as_stored = read_image(path), read_image(path, apply_orientation=False)
+    without_pillow()
+    actual = read_image(str(path))
+    assert actual.dtype == expected.dtype == np.uint8
+    np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(read_image(path, apply_orientation=False), as_stored)
+    assert expected.shape == ((80, 60, 3) if kind.startswith("jpeg") and kind[-1] in "5678" else (60, 80, 3))
+
+
+def test_errors_without_pillow_name_the_file(tmp_path, without_pillow):
+    without_pillow()
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
+        read_image(tmp_path / "nowhere.png")
+    with pytest.raises(ImageError, match="directory"):
+        read_image(tmp_path)
+    for content in (b"", b"no image at all"):
+        (tmp_path / "text.jpg").write_bytes(content)
+        with pytest.raises(ImageError, match=r"text\.jpg.*OpenCV"):
+            read_image(tmp_path / "text.jpg")
+    cv2.imwrite(str(tmp_path / "far.tif"), np.full((4, 5), 1e6, np.float32))
+    with pytest.raises(ImageError, match=r"far\.tif.*0\.\.1 or 0\.\.255"):
+        read_image(tmp_path / "far.tif")

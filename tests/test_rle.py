@@ -1,0 +1,65 @@
+"""Run-length encoding: the same text that pycocotools makes, from a crop alone."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from mrcnn.data.rle import compress, encode_crops, encode_masks
+
+
+def reference(mask):
+    encoded = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": [int(n) for n in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
+@pytest.mark.parametrize("density", [0.0, 0.03, 0.5, 0.97, 1.0])
+def test_encode_is_what_pycocotools_makes(density, rng):
+    for turn in range(60):
+        height, width = (int(n) for n in rng.integers(1, 50, 2))
+        full = rng.random((height, width)) < density
+        y1, x1 = int(rng.integers(height)), int(rng.integers(width))
+        y2, x2 = int(rng.integers(y1, height)) + 1, int(rng.integers(x1, width)) + 1
+        if turn % 3 == 0:  # all rows of the image: runs go on from one column into the next
+            y1, y2 = 0, height
+        inside = np.zeros_like(full)
+        inside[y1:y2, x1:x2] = full[y1:y2, x1:x2]
+        assert encode_crops([(full[y1:y2, x1:x2], y1, x1)], full.shape) == [reference(inside)]
+
+
+def test_encode_masks_of_many_sizes_in_any_layout(rng):
+    masks = rng.random((70, 90, 5)) < 0.4
+    masks[:, :, 1] = False
+    masks[:, :, 2] = True
+    expected = [reference(masks[:, :, n]) for n in range(5)]
+    assert encode_masks(masks) == expected
+    assert encode_masks(np.moveaxis(np.ascontiguousarray(np.moveaxis(masks, -1, 0)), 0, -1)) == expected
+    assert encode_masks(masks, np.array([[0, 0, 70, 90]] * 5)) == expected
+    assert encode_masks(masks[:, :, :0]) == []
+    with pytest.raises(ValueError, match=r"shape \[H, W, N\]"):
+        encode_masks(masks[:, :, 0])
+
+
+def test_a_crop_without_pixels_is_an_empty_mask():
+    assert encode_crops([(np.zeros((0, 0), bool), 0, 0)], (30, 40, 3)) == [reference(np.zeros((30, 40)))]
+
+
+def test_compressed_text_holds_large_and_sinking_numbers():
+    for counts in ([0], [5], [0, 1, 2], [100000, 3, 7, 90000], [0, 31, 32, 33, 1 << 20, 15, 16, 17]):
+        total = sum(counts)
+        expected = coco_mask.frPyObjects({"size": [1, total], "counts": counts}, 1, total)["counts"].decode("ascii")
+        assert compress([np.array([3, 4]), np.array(counts)]) == [compress([np.array([3, 4])])[0], expected]
+
+
+def test_nothing_of_the_images_size_is_made():
+    crop = np.ones((20, 30), bool)
+    tracemalloc.start()
+    encoded = encode_crops([(crop, 9000, 9000)], (20000, 20000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000
+    assert int(coco_mask.area(encoded[0])) == 600
+    assert coco_mask.toBbox(encoded[0]).tolist() == [9000, 9000, 30, 20]
