@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
+from mrcnn.cli.running import Running, Stopwatch
 from mrcnn.config import Config
+from mrcnn.inference import Detector
 from tests.shapes import ShapesConfig
 
 # A network of 64 x 64 pixels that is built and run in seconds.
@@ -53,3 +55,23 @@ def write_weights(path: Path, classes: int = 4, kind: str = "mask_rcnn", **metad
         if metadata:
             file.attrs["mrcnn_metadata"] = json.dumps(metadata)
     return path
+
+
+class FindsOne:
+    """An engine that finds one instance, of class 2, in rows 2 to 5 and columns 1 to 4 of every image."""
+
+    name, precision, device, threads = "fake", "float32", "CPU", None
+
+    def run(self, molded, metas, anchors):
+        sides = np.array(molded.shape[1:3] * 2) - 1
+        box = np.array([2, 1, 5, 4])
+        corners = [np.tile(meta[7:9], 2) for meta in metas]  # of the image in its padding
+        found = [np.concatenate([(corner + box) / sides, [2, 0.5]]) for corner in corners]
+        return [(one.astype(np.float32)[None], np.ones((1, 28, 28), np.float32)) for one in found]
+
+
+def running(engine: object = None, names: tuple[str, ...] = ("BG", "cat", "dog")) -> Running:
+    """What the commands run: a detector with a stand-in for the network, that takes images as they are."""
+    fields = {"NUM_CLASSES": len(names), "IMAGE_RESIZE_MODE": "pad64", "IMAGE_MIN_DIM": None, "IMAGES_PER_GPU": 1}
+    clock = Stopwatch(engine or FindsOne())
+    return Running(Detector(clock, Config.from_dict(fields)), clock, names, True)

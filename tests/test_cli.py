@@ -20,7 +20,7 @@ from mrcnn.data.coco_names import COCO_NAMES
 from tests.command_line import error_line, write_weights
 from tests.shapes import KINDS, ShapesConfig
 
-COMMANDS = ("detect", "train", "evaluate", "demo", "info")
+COMMANDS = ("detect", "train", "evaluate", "export", "demo", "info")
 HEAVY = ("numpy", "keras", "tensorflow", "jax", "torch", "h5py", "cv2", "matplotlib", "PIL", "pycocotools", "tqdm")
 
 
@@ -62,6 +62,10 @@ def test_version_and_module(capsys):
         (["detect", "a.png", "--weights", "w.h5", "--min-confidence", "1.5"], "not from 0 to 1"),
         (["detect", "a.png", "--weights", "w.h5", "--min-confidence", "nan"], "finite"),
         (["detect", "--weights", "w.h5", "--config", "A=1", "a.png"], "files go before --config"),
+        (["detect", "a.png", "--weights", "w.h5", "--engine", "fast"], "invalid choice: 'fast'"),
+        (["detect", "a.png", "--weights", "w.h5", "--precision", "float16"], "invalid choice: 'float16'"),
+        (["detect", "a.png", "--weights", "w.h5", "--threads", "0"], "at least 1"),
+        (["detect", "a.mp4", "--weights", "w.h5", "--every", "0.5"], "whole number"),
         (["train", "--train", "a.json"], "--images"),
         (["train", "--train", "a.json", "--images", ".", "--epochs", "0"], "at least 1"),
         (["train", "--train", "a.json", "--images", ".", "--epochs", "1.5"], "whole number"),

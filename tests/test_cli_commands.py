@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mrcnn.cli import main
-from tests.command_line import error_line, settings, write_weights
+from tests.command_line import error_line, running, settings, write_weights
 from tests.shapes import KINDS, Shapes, ShapesConfig
 
 
@@ -34,37 +34,9 @@ def shapes(tmp_path_factory) -> SimpleNamespace:
 # detect
 
 
-class Finder:
-    """Finds one instance, of class 2, in the upper left of every image; refuses black ones."""
-
-    def detect(self, images):
-        results = []
-        for image in images:
-            if not image.any():
-                from mrcnn.data.images import ImageError
-
-                raise ImageError("too dark")
-            masks = np.zeros((*image.shape[:2], 1), bool)
-            masks[2:6, 1:5] = True
-            results.append(
-                {
-                    "rois": np.array([[2, 1, 6, 5]], np.int32),
-                    "class_ids": np.array([2], np.int32),
-                    "scores": np.array([0.5], np.float32),
-                    "masks": masks,
-                }
-            )
-        return results
-
-
 @pytest.fixture
 def finder(monkeypatch):
-    from mrcnn.cli.configuration import Network
-
-    def load_network(*arguments):
-        return Network(Finder(), ("BG", "cat", "dog"), True)
-
-    monkeypatch.setattr("mrcnn.cli.detecting.load_network", load_network)
+    monkeypatch.setattr("mrcnn.cli.detecting.open_detector", lambda args: running())
 
 
 @pytest.mark.usefixtures("finder")
@@ -76,14 +48,14 @@ def test_detect_goes_on_after_a_bad_image(tmp_path, monkeypatch, capsys):
     for name in ("a.png", "b/a.png", "b/c.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (30, 20), (200, 90, 10)).save(name)
-    Image.new("RGB", (30, 20)).save("dark.png")
+    Image.fromarray(np.full((20, 30), -5.0, np.float32)).save("dark.tif")  # a picture, but of no known range
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     argv = [
         "detect",
         "missing.png",
         "a.png",
         "broken.png",
-        "dark.png",
+        "dark.tif",
         "b",
         "--weights",
         "w.h5",
@@ -94,10 +66,11 @@ def test_detect_goes_on_after_a_bad_image(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr()
     errors = printed.err.splitlines()
     assert len(errors) == 3 and all(line.startswith("mrcnn: error: ") for line in errors)
-    assert all(name in line for name, line in zip(("missing.png", "broken.png", "dark.png"), errors, strict=True))
+    assert all(name in line for name, line in zip(("missing.png", "broken.png", "dark.tif"), errors, strict=True))
     rows = [line.split() for line in printed.out.splitlines()]
     assert [row[0] for row in rows[1:4]] == ["a.png", "b/a.png", "b/c.jpg"]
     assert all(row[1] == "1" and row[3:] == ["1", "dog"] for row in rows[1:4])
+    assert all(float(row[2]) >= 0 for row in rows[1:4])
     assert "3 of 6 images, 3 instances, 3 failed." in printed.out
 
     out = tmp_path / "out" / "here"
@@ -134,10 +107,12 @@ def test_folder_without_images_is_an_error(tmp_path, capsys):
 
 def evaluating(monkeypatch, dataset, names, known=True, order=None):
     """Make `mrcnn evaluate` use a model that finds the truth of `dataset`, its class ids mapped by `order`."""
-    from mrcnn.cli.configuration import Network
+    from mrcnn.cli.running import Running
     from mrcnn.data.masks import extract_bboxes
 
     class Truth:
+        engine = SimpleNamespace(name="truth", precision="int8")
+
         def detect(self, images):
             results = []
             for image in images:
@@ -153,7 +128,8 @@ def evaluating(monkeypatch, dataset, names, known=True, order=None):
                 )
             return results
 
-    monkeypatch.setattr("mrcnn.cli.evaluating.load_network", lambda *arguments: Network(Truth(), names, known))
+    found = Running(Truth(), None, names, known)
+    monkeypatch.setattr("mrcnn.cli.evaluating.open_detector", lambda *arguments, **options: found)
 
 
 def test_evaluate_matches_classes_by_name(shapes, monkeypatch, tmp_path, capsys):
@@ -167,6 +143,7 @@ def test_evaluate_matches_classes_by_name(shapes, monkeypatch, tmp_path, capsys)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["mask"]["ap"] == figures["box"]["ap50"] == 1
     assert figures["image_count"] == 4 and figures["annotations_per_class"]["star"] == 0
+    assert (figures["engine"], figures["precision"]) == ("truth", "int8")
     assert "AP50" in printed.out and "triangle" in printed.out
     results = json.loads((tmp_path / "results.json").read_text())
     truth = json.loads(Path(shapes.annotations).read_text())["annotations"]
@@ -302,8 +279,10 @@ def test_train_detect_and_evaluate_for_true(shapes, tmp_path, monkeypatch, capsy
     told = capsys.readouterr().out
     assert "resnet14" in told and "BG, square, disk, triangle" in told and "64 x 64 (square)" in told
 
-    assert main(["detect", *shapes.images[:2], "--weights", str(weights)]) == 0
-    assert capsys.readouterr().err == ""
+    # By name, for which is the fastest would have to be measured first.
+    assert main(["detect", *shapes.images[:2], "--weights", str(weights), "--engine", "keras"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "" and printed.out.startswith("engine: keras, float32\n")
     assert (tmp_path / "detections" / "1_detected.png").is_file()
     json.loads((tmp_path / "detections" / "detections.json").read_text())
 

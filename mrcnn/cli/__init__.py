@@ -19,6 +19,9 @@ from typing import Any
 import mrcnn
 
 _WEIGHTS_HELP = "a .h5 or .weights.h5 file; or coco (the released weights, downloaded once), or nuclei (the demo's)"
+_MODEL_HELP = f"{_WEIGHTS_HELP}; or the folder of an exported model"
+_ENGINES = ("auto", "keras", "openvino", "onnxruntime")
+_PRECISIONS = ("auto", "float32", "bfloat16", "int8", "f32", "bf16")
 _LONGEST_MESSAGE = 500
 
 
@@ -100,26 +103,44 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mrcnn {mrcnn.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     parsers = [parser]
-    for add in (_add_detect, _add_train, _add_evaluate, _add_demo, _add_info):
+    for add in (_add_detect, _add_train, _add_evaluate, _add_export, _add_demo, _add_info):
         parsers.append(add(commands))
     for each in parsers:  # before the command or after it; suppressed, for the later would undo the earlier
         each.add_argument(
-            "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-        )
+            "-v", "--verbose", action="store_true", default=argparse.SUPPRESS,
+            help="say which engine runs the network and why; show the traceback of an error",
+        )  # fmt: skip
     return parser
 
 
 def _add_detect(commands: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(
         "detect",
-        help="find objects in images",
+        help="find objects in images and videos",
         description="Find objects in images. Of each image a picture NAME_detected.png is written, and of all of them "
-        "one file detections.json in COCO's format of results.",
+        "one file detections.json in COCO's format of results. Of a video another is written, NAME_detected.mp4, with "
+        "the objects drawn into it and without its sound. Ctrl-C ends a video or a camera early, with what there is.",
     )
-    command.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    command.add_argument(
+        "images", nargs="+", metavar="IMAGE",
+        help="image files, folders of them, video files, a stream's URL, or a camera's number such as 0",
+    )  # fmt: skip
     _add_network(command)
-    command.add_argument("--output", metavar="DIR", default="detections", help="where to write (default: detections)")
-    command.add_argument("--json", metavar="FILE", help="where to write the results (default: DIR/detections.json)")
+    _add_engine(command, "auto, the fastest here", "auto, the engine's fastest")
+    command.add_argument(
+        "--output", "--out", metavar="PATH", default="detections",
+        help="folder to write to (default: detections); for a single video also the file, such as annotated.mp4",
+    )  # fmt: skip
+    command.add_argument(
+        "--json", metavar="FILE",
+        help="where to write the results (default: detections.json in that folder; of videos none unless asked for: "
+        "it tells each detection's frame and time)",
+    )  # fmt: skip
+    command.add_argument(
+        "--every", metavar="N", type=_count, default=1,
+        help="of a video, look at every Nth frame only; the video written has these frames",
+    )  # fmt: skip
+    command.add_argument("--max-frames", metavar="N", type=_count, help="of a video or camera, the first N frames")
     command.set_defaults(module="mrcnn.cli.detecting")
     return command
 
@@ -178,6 +199,9 @@ def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("annotations", metavar="FILE", help="COCO annotation file (JSON)")
     command.add_argument("--images", metavar="DIR", required=True, help="folder of its images")
     _add_network(command, "0.05, so that the precision-recall curve is whole")
+    _add_engine(
+        command, "keras; for an exported model auto, the fastest", "float32; for an exported model what it was made for"
+    )
     command.add_argument("--limit", metavar="N", type=_count, help="only the first N images")
     command.add_argument(
         "--max-detections", metavar="N", type=_count, default=100,
@@ -186,6 +210,40 @@ def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--json", metavar="FILE", help="write the figures to a file")
     command.add_argument("--results", metavar="FILE", help="write the detections to a file, in COCO's format")
     command.set_defaults(module="mrcnn.cli.evaluating")
+    return command
+
+
+def _add_export(commands: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "export",
+        help="write a network for a runtime such as OpenVINO",
+        description="Write a network into a folder that `mrcnn detect` and mrcnn.Detector run without Keras (openvino, "
+        "onnx), or that other programs run (saved_model, litert, torch). What was written is run and compared with "
+        "Keras, and kept only if both find the same.",
+    )
+    command.add_argument("weights", metavar="WEIGHTS", help=_WEIGHTS_HELP)
+    command.add_argument("output", metavar="DIR", help="folder to make; an exported model that is there is replaced")
+    command.add_argument(
+        "--format", metavar="F", default="openvino", choices=("openvino", "onnx", "saved_model", "litert", "torch"),
+        help="openvino (default), onnx, saved_model, litert or torch",
+    )  # fmt: skip
+    command.add_argument(
+        "--precision", metavar="P", default="float32", choices=("float32", "f32", "bfloat16", "bf16", "int8"),
+        help="float32 (default), bfloat16 (openvino, saved_model) or int8 (openvino)",
+    )  # fmt: skip
+    command.add_argument(
+        "--image", metavar="FILE", help="image to check with, best one with objects in it (default: two that ship)"
+    )
+    command.add_argument(
+        "--calibration", metavar="DIR", help="for int8: folder of images like those to come, a hundred or so"
+    )
+    command.add_argument(
+        "--annotations", metavar="FILE",
+        help="COCO annotation file (JSON): tell the average precision before and after; not of --calibration's images",
+    )  # fmt: skip
+    command.add_argument("--images", metavar="DIR", help="folder of the annotated images")
+    _add_network_options(command)
+    command.set_defaults(module="mrcnn.cli.exporting")
     return command
 
 
@@ -204,16 +262,24 @@ def _add_demo(commands: Any) -> argparse.ArgumentParser:
 
 def _add_info(commands: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(
-        "info", help="tell what a weights file holds", description="Tell what a weights file holds."
+        "info",
+        help="tell what a weights file or an exported model holds",
+        description="Tell what a weights file or an exported model holds.",
     )
-    command.add_argument("weights", metavar="WEIGHTS", help=_WEIGHTS_HELP)
+    command.add_argument("weights", metavar="WEIGHTS", help=_MODEL_HELP)
     command.add_argument("--json", action="store_true", help="print all of it as JSON, the stored configuration too")
     command.set_defaults(module="mrcnn.cli.informing")
     return command
 
 
 def _add_network(command: argparse.ArgumentParser, confidence: str = "the weights' configuration's, or 0.7") -> None:
-    command.add_argument("--weights", metavar="W", required=True, help=_WEIGHTS_HELP)
+    command.add_argument("--weights", metavar="W", required=True, help=_MODEL_HELP)
+    _add_network_options(command, confidence)
+
+
+def _add_network_options(
+    command: argparse.ArgumentParser, confidence: str = "the weights' configuration's, or 0.7"
+) -> None:
     command.add_argument(
         "--min-confidence", metavar="X", type=_share, help=f"least score of a detection, 0 to 1 (default: {confidence})"
     )
@@ -222,6 +288,18 @@ def _add_network(command: argparse.ArgumentParser, confidence: str = "the weight
         help="names of the classes, without the background, separated by commas, for weights that do not store them",
     )  # fmt: skip
     _add_config(command)
+
+
+def _add_engine(command: argparse.ArgumentParser, engine: str, precision: str) -> None:
+    command.add_argument(
+        "--engine", choices=_ENGINES, metavar="ENGINE",
+        help=f"what runs the network: keras, openvino, onnxruntime or auto (default: {engine})",
+    )  # fmt: skip
+    command.add_argument(
+        "--precision", choices=_PRECISIONS, metavar="PRECISION",
+        help=f"float32, bfloat16 (both also f32, bf16), int8 or auto (default: {precision})",
+    )  # fmt: skip
+    command.add_argument("--threads", metavar="N", type=_count, help="how many the engine uses (default: its choice)")
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:

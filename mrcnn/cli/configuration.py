@@ -5,11 +5,9 @@ Letters: K classes (0 is the background).
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +16,13 @@ from mrcnn.backend import require_backend
 from mrcnn.cli import CommandError, note
 from mrcnn.config import BACKBONES, Config
 from mrcnn.data.coco_names import COCO_NAMES
-from mrcnn.weights.info import MASK_RCNN, WeightsInfo, inspect_weights
+from mrcnn.quiet import hidden_error_stream
 
+# An exported model does without Keras and HDF5: what needs them is imported where weights are read.
 if TYPE_CHECKING:
     from mrcnn.data.dataset import Dataset
     from mrcnn.model import MaskRCNN
+    from mrcnn.weights.info import WeightsInfo
 
 _DERIVED_FROM = {
     "BATCH_SIZE": "IMAGES_PER_GPU",
@@ -77,28 +77,8 @@ def start_backend(verbose: bool) -> None:
     if require_backend() != "tensorflow" or verbose:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _hidden_error_stream():
+    with hidden_error_stream():
         importlib.import_module("tensorflow")
-
-
-@contextlib.contextmanager
-def _hidden_error_stream() -> Iterator[None]:
-    """Send what any library writes to the error stream nowhere."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # there is no such stream
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    sys.stderr.flush()
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def load_network(
@@ -107,6 +87,7 @@ def load_network(
     classes: str | None,
     min_confidence: float | None,
     verbose: bool = False,
+    prepare: Callable[[], None] | None = None,
 ) -> Network:
     """Build the network that a weights file is for, and load it.
 
@@ -116,27 +97,38 @@ def load_network(
         classes: names of the classes without the background, separated by commas; None: the file's.
         min_confidence: DETECTION_MIN_CONFIDENCE; None: as configured.
         verbose: see `start_backend`.
+        prepare: called when the framework has been imported and before it is used.
 
     Raises:
         CommandError, ConfigError, WeightsError: the file or the settings cannot be used.
     """
+    from mrcnn.weights.info import MASK_RCNN, inspect_weights
+
     path = find_weights(weights)
     info = inspect_weights(path)
     if info.kind != MASK_RCNN:
         raise CommandError(f"{path} holds no Mask R-CNN but: {info.kind}. Detection needs a trained network.")
-    values = {**stored_values(info), "IMAGES_PER_GPU": 1, "GPU_COUNT": 1}
-    if values.get("IMAGE_RESIZE_MODE") == "crop":  # random crops are for training
-        values |= {"IMAGE_RESIZE_MODE": "pad64", "IMAGE_MIN_DIM": None}
+    values = for_detection(stored_values(info))
     if min_confidence is not None:
         values["DETECTION_MIN_CONFIDENCE"] = min_confidence
     config = make_config(info, values, settings)
-    names, known = class_names(info, classes, config.NUM_CLASSES)
+    names, known = class_names(path, info.class_names, classes, config.NUM_CLASSES)
     start_backend(verbose)
+    if prepare is not None:
+        prepare()
     from mrcnn.model import MaskRCNN
 
     model = MaskRCNN("inference", config, model_dir="logs")
     model.load_weights(path)
     return Network(model, names, known)
+
+
+def for_detection(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration's values with those that only make sense in training replaced: images come one at a
+    time, and whole instead of as random crops."""
+    crops = values.get("IMAGE_RESIZE_MODE") == "crop"
+    whole = {"IMAGE_RESIZE_MODE": "pad64", "IMAGE_MIN_DIM": None} if crops else {}
+    return {**values, "IMAGES_PER_GPU": 1, "GPU_COUNT": 1, **whole}
 
 
 def stored_values(info: WeightsInfo) -> dict[str, Any]:
@@ -180,8 +172,16 @@ def make_config(info: WeightsInfo | None, values: Mapping[str, Any], settings: I
     return Config.from_dict(values)
 
 
-def class_names(info: WeightsInfo, classes: str | None, num_classes: int) -> tuple[tuple[str, ...], bool]:
+def class_names(
+    path: Path, stored: Sequence[str] | None, classes: str | None, num_classes: int
+) -> tuple[tuple[str, ...], bool]:
     """Names of all classes, the background's first, and whether they are more than numbers.
+
+    Args:
+        path: of the weights or the exported model.
+        stored: names that it tells.
+        classes: names that the user gives, see `load_network`.
+        num_classes: K.
 
     Raises:
         CommandError: `classes` are not as many as the network has.
@@ -190,12 +190,12 @@ def class_names(info: WeightsInfo, classes: str | None, num_classes: int) -> tup
         names = tuple(name.strip() for name in classes.split(","))
         if len(names) != num_classes - 1 or not all(names):
             raise CommandError(
-                f"--classes must name the {num_classes - 1} classes of {info.path} without the background, separated "
+                f"--classes must name the {num_classes - 1} classes of {path} without the background, separated "
                 f"by commas. Received: {len(names)} ({classes})."
             )
         return ("BG", *names), True
-    if info.class_names is not None and len(info.class_names) == num_classes:
-        return info.class_names, True
+    if stored is not None and len(stored) == num_classes:
+        return tuple(stored), True
     if num_classes == len(COCO_NAMES):
         return COCO_NAMES, True
     return ("BG", *(f"class {number}" for number in range(1, num_classes))), False

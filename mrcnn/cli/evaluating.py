@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from mrcnn.cli import CommandError, note
-from mrcnn.cli.configuration import coco_dataset, load_network, number_classes
+from mrcnn.cli.configuration import coco_dataset, number_classes
+from mrcnn.cli.running import open_detector
 from mrcnn.files import atomic_path, require_folder
 
 # Average precision is the area below a curve of precision over recall: detections of low scores belong to it.
@@ -20,8 +21,8 @@ def run(args: argparse.Namespace) -> int:
         if path is not None:
             require_folder(path)
     dataset = coco_dataset(args.annotations, args.images)
-    confidence = _MIN_CONFIDENCE if args.min_confidence is None else args.min_confidence
-    network = load_network(args.weights, args.config, args.classes, confidence, args.verbose)
+    # Measured is what was trained, unless it is asked for otherwise.
+    network = open_detector(args, _MIN_CONFIDENCE, engine="keras", precision="float32")
     if network.names_known:
         number_classes(dataset, network.class_names, args.annotations, f"the network of {args.weights}")
     elif len(dataset.class_info) == len(network.class_names):
@@ -38,9 +39,13 @@ def run(args: argparse.Namespace) -> int:
     from mrcnn.evaluation import evaluate
 
     image_ids = dataset.image_ids if args.limit is None else dataset.image_ids[: args.limit]
-    result = evaluate(network.model, dataset, image_ids, max_detections=args.max_detections, results_path=args.results)
+    result = evaluate(
+        network.detector, dataset, image_ids, max_detections=args.max_detections, results_path=args.results
+    )
     print(result)
     if args.json is not None:
+        engine = network.detector.engine
+        figures = {**result.to_dict(), "engine": engine.name, "precision": engine.precision}
         with atomic_path(args.json) as temporary:
-            Path(temporary).write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
+            Path(temporary).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
