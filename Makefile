@@ -8,6 +8,7 @@ VENV ?= .venv
 TENSORFLOW ?= tensorflow>=2.18
 JAX ?= jax>=0.5,<0.11
 TORCH ?= torch==2.13.0
+PEERS ?= torch==2.14.1 torchvision==0.29.1 onnx onnxscript openvino onnxruntime opencv-python-headless
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -38,7 +39,7 @@ $(VENV)/.ready: pyproject.toml
 setup-backends: $(VENV)/.ready-backends
 
 $(VENV)/.ready-backends: $(VENV)/.ready
-	$(BIN)/python -m pip install -qq "$(JAX)" "$(TORCH)"
+	$(BIN)/python -m pip install -qq "$(JAX)" "$(TORCH)" -e ".[openvino,onnx,int8]"
 	@touch $@
 
 demo: setup
@@ -67,8 +68,16 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup
-	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+# torchvision, which our own environment's PyTorch does not go with.
+$(VENV)-peers/.ready:
+	$(PYTHON) -m venv $(VENV)-peers
+	$(subst $(VENV),$(VENV)-peers,$(BIN))/python -m pip install -qq $(PEERS)
+	@touch $@
+
+bench: setup-backends $(VENV)-peers/.ready
+	for name in paste_masks prepost flops peak stages; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.inference --peer-python $(subst $(VENV),$(VENV)-peers,$(BIN))/python
 
 clean:
-	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bare $(VENV)-peers out build dist *.egg-info .pytest_cache .ruff_cache
