@@ -1,0 +1,110 @@
+"""What engines and precisions cost on the nuclei demo: average precision, and how far results lie from Keras's.
+
+    python -m benchmarks.precision [--limit N] [--output FILE.json]
+
+All right halves of the demo's frames, which its network was not trained on; int8 is calibrated on left halves. Float32
+engines are compared detection by detection with Keras in float32, at the demo's threshold of confidence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import machine
+from mrcnn.agreement import compare
+from mrcnn.cli.configuration import load_network
+from mrcnn.data.molding import mold_one
+from mrcnn.evaluation import evaluate
+from mrcnn.export import export_model
+from mrcnn.inference import Detector, anchor_cache
+from mrcnn.nuclei import HelaNuclei, fetch_hela
+
+RUNS = (
+    ("keras", "float32"),
+    ("keras", "bfloat16"),
+    ("openvino", "float32"),
+    ("openvino", "bfloat16"),
+    ("openvino", "int8"),
+    ("onnxruntime", "float32"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--limit", type=int, default=None, help="only the first N images")
+    parser.add_argument("--calibration", type=int, default=20, help="left halves that int8 is calibrated on")
+    parser.add_argument("--output", type=Path, help="a JSON file for the results")
+    arguments = parser.parse_args(argv)
+    folder = fetch_hela()
+    held_out, trained_on = HelaNuclei(folder, "right"), HelaNuclei(folder, "left")
+    ids = list(held_out.image_ids)[: arguments.limit]
+    strict = load_network("nuclei", [], None, None).model
+    loose = load_network("nuclei", [], None, 0.05).model  # for a precision-recall curve that is whole
+    inputs = [_inputs(held_out.load_image(i), strict.config) for i in ids]
+    rows: list[dict[str, Any]] = []
+    reference: list[Any] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        calibration = [trained_on.load_image(i) for i in trained_on.image_ids[: arguments.calibration]]
+        for engine, precision in RUNS:
+            detectors = []
+            for name, model in (("loose", loose), ("strict", strict)):
+                source: Any = model
+                if precision == "int8":
+                    source = Path(temporary) / name
+                    image = held_out.load_image(ids[0])
+                    export_model(
+                        model.keras_model, model.config, source, precision="int8", image=image, calibration=calibration
+                    )
+                detectors.append(Detector(source, engine=engine, precision=precision))
+            result = evaluate(
+                detectors[0], held_out, image_ids=ids, max_detections=loose.config.DETECTION_MAX_INSTANCES
+            )
+            raws = [detectors[1].engine.run(*arrays)[0] for arrays in inputs]
+            reference = reference or raws
+            pairs = zip(reference, raws, inputs, strict=True)
+            agreements = [compare(old, new, arrays[0].shape[1:3]) for old, new, arrays in pairs]
+            rows.append(
+                {
+                    "engine": engine,
+                    "precision": precision,
+                    "mask_ap": result.mask.ap,
+                    "mask_ap50": result.mask.ap50,
+                    "box_ap": result.box.ap,
+                    "detections": sum(a.found for a in agreements),
+                    "of": sum(a.expected for a in agreements),
+                    "matched": sum(a.matched for a in agreements),
+                    "box_pixels": max(a.box for a in agreements),
+                    "score": max(a.score for a in agreements),
+                    "mask": max(a.mask for a in agreements),
+                }
+            )
+            print(_line(rows[-1]), flush=True)
+    if arguments.output:
+        told = {"machine": machine(), "images": len(ids), "results": rows}
+        arguments.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _inputs(image: np.ndarray, config: Any) -> list[np.ndarray]:
+    molded, meta, _ = mold_one(image, config)
+    anchors = anchor_cache(config)(molded.shape[:2])[1]
+    return [array[None].astype(np.float32) for array in (molded, meta, anchors)]
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"{row['engine']:12} {row['precision']:9} mask AP {row['mask_ap']:.4f}  AP50 {row['mask_ap50']:.4f}  box AP "
+        f"{row['box_ap']:.4f}  {row['matched']} of {row['of']} matched; largest differences: box "
+        f"{row['box_pixels']:.2g} pixels, score {row['score']:.2g}, mask {row['mask']:.2g}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
