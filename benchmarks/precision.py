@@ -15,15 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.machine import machine
 from mrcnn.agreement import compare
 from mrcnn.cli.configuration import load_network
-from mrcnn.data.molding import mold_one
+from mrcnn.data.molding import network_inputs
 from mrcnn.evaluation import evaluate
 from mrcnn.export import export_model
-from mrcnn.inference import Detector, anchor_cache
+from mrcnn.inference import Detector
 from mrcnn.nuclei import HelaNuclei, fetch_hela
 
 RUNS = (
@@ -47,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ids = list(held_out.image_ids)[: arguments.limit]
     strict = load_network("nuclei", [], None, None).model
     loose = load_network("nuclei", [], None, 0.05).model  # for a precision-recall curve that is whole
-    inputs = [_inputs(held_out.load_image(i), strict.config) for i in ids]
+    inputs = [network_inputs(held_out.load_image(i), strict.config) for i in ids]
     rows: list[dict[str, Any]] = []
     reference: list[Any] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -90,12 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = {"machine": machine(), "images": len(ids), "results": rows}
         arguments.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return 0
-
-
-def _inputs(image: np.ndarray, config: Any) -> list[np.ndarray]:
-    molded, meta, _ = mold_one(image, config)
-    anchors = anchor_cache(config)(molded.shape[:2])[1]
-    return [array[None].astype(np.float32) for array in (molded, meta, anchors)]
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -55,6 +55,12 @@ class Bundle:
         return self.folder / self.file
 
 
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file in a folder and those below it, by its path from there."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
 def is_bundle(path: str | Path) -> bool:
     """Whether a path is that of an exported model, whole or not: a folder with a `model.json`."""
     return (Path(path) / MODEL_FILE).is_file()
@@ -132,11 +138,7 @@ def write_bundle(
             "config": stored,
             "preprocessing": _preprocessing(config),
             "checks": checks,
-            "files": {
-                path.relative_to(temporary).as_posix(): path.stat().st_size
-                for path in sorted(temporary.rglob("*"))
-                if path.is_file()
-            },
+            "files": file_sizes(temporary),
         }
         (temporary / MODEL_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     return read_bundle(folder)

@@ -23,13 +23,11 @@ from mrcnn.agreement import Agreement, Tolerance, compare
 from mrcnn.bundle import Bundle, write_bundle
 from mrcnn.config import Config
 from mrcnn.data.images import read_image
-from mrcnn.data.molding import mold_inputs
+from mrcnn.data.molding import network_inputs
 from mrcnn.engines.base import Engine, Raw
 from mrcnn.engines.keras_engine import KerasEngine
 from mrcnn.exporters import Job, engine_of, exporter_of, input_shapes
 from mrcnn.formats import ExportError, check_export
-from mrcnn.ops.anchors import pyramid_anchors
-from mrcnn.ops.boxes import normalize_boxes
 from mrcnn.slim import without_background
 
 __all__ = ["ExportError", "export_model"]
@@ -203,7 +201,7 @@ def _trial(network: keras.Model, config: Config, image: str | Path | np.ndarray 
     else:
         array = image if isinstance(image, np.ndarray) else _with_channels(read_image(image), config)
         pictures = {"the given image" if isinstance(image, np.ndarray) else Path(image).name: array}
-    trials = [_run_keras(network, config, name, _inputs(picture, config)) for name, picture in pictures.items()]
+    trials = [_run_keras(network, config, name, network_inputs(picture, config)) for name, picture in pictures.items()]
     return max(trials, key=lambda trial: len(trial.expected[0]))
 
 
@@ -226,14 +224,6 @@ def _with_channels(image: np.ndarray, config: Config) -> np.ndarray:
     if count == 1:
         return image.mean(axis=-1, keepdims=True).astype(image.dtype)
     return image[..., np.arange(count) % 3]
-
-
-def _inputs(image: np.ndarray, config: Config) -> list[np.ndarray]:
-    """The network's inputs for one image."""
-    molded, metas, _ = mold_inputs([image], config)
-    shape = molded[0].shape[:2]
-    anchors = normalize_boxes(pyramid_anchors(config, shape), shape)
-    return [np.asarray(array, np.float32) for array in (molded, metas, anchors[None])]
 
 
 def _run_keras(network: keras.Model, config: Config, name: str, inputs: list[np.ndarray]) -> _Trial:

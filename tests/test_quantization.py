@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import openvino
 import pytest
+from openvino import opset13 as ops
 
 from mrcnn.config import Config
 from mrcnn.engines.base import EngineError
@@ -13,10 +15,6 @@ from mrcnn.graph.names import FLOAT32_PREFIX
 from mrcnn.quantization import FEW_IMAGES, _name_apart, _split_wide_convolutions, compare, quantize
 from tests.nuclei_network import in_order, network_inputs, nuclei_network, nuclei_picture
 from tests.shapes import Shapes
-
-openvino = pytest.importorskip("openvino")
-pytest.importorskip("onnx")
-pytest.importorskip("nncf")
 
 SIZE = 192
 BLACK = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -176,7 +174,6 @@ def test_few_images_are_warned_of_and_a_limit_spreads(network, pictures, monkeyp
     [(256, True, True, 1), (600, True, True, 3), (300, False, True, 2), (300, True, False, 2)],
 )
 def test_wide_convolutions_are_split(count, bias, relu, parts):
-    ops = pytest.importorskip("openvino.opset13")
     rng = np.random.default_rng(0)
     image = ops.parameter([1, 4, -1, -1], np.float32)
     x = ops.convolution(image, ops.constant(_kernel(rng, count, 4)), [2, 1], [1, 1], [1, 1], [1, 1])
@@ -203,7 +200,6 @@ def _kernel(rng, outputs, inputs):
 
 
 def test_nodes_get_names_of_their_own():
-    ops = pytest.importorskip("openvino.opset13")
     x = image = ops.parameter([1], np.float32, name="image")
     for name in ("Relu", "Relu", "Relu/1", "Relu"):
         x = ops.relu(x)

@@ -16,7 +16,7 @@ from typing import Any
 from mrcnn.cli import CommandError, is_users, note, show_error
 from mrcnn.cli.configuration import find_weights
 from mrcnn.cli.filming import detect_video, is_video, names_video, output_path
-from mrcnn.cli.results import Add, image_entries, results_file
+from mrcnn.cli.results import Add, detected_name, image_entries, results_file
 from mrcnn.cli.running import Running, open_detector
 from mrcnn.drawing import save_instances
 from mrcnn.files import require_folder
@@ -138,7 +138,7 @@ def _detect_images(
                     image_id = next(image_ids)
                     if result is None:
                         continue
-                    picture = output / _picture_name(path, tally.used)
+                    picture = output / detected_name(path.stem, ".png", tally.used)
                     seconds = running.clock.next()
                     waiting.append((path, seconds, pool.submit(draw, path, picture, image_id, result)))
                     while waiting and (waiting[0][-1].done() or len(waiting) > 2 * _ARTISTS):
@@ -177,13 +177,3 @@ def find_images(names: Iterable[str]) -> list[Path]:
             )
         paths += inside
     return paths
-
-
-def _picture_name(path: Path, used: set[str]) -> str:
-    """`<stem>_detected.png`, or with a number where another image of this run has that name."""
-    name, number = f"{path.stem}_detected.png", 1
-    while name.lower() in used:
-        number += 1
-        name = f"{path.stem}_{number}_detected.png"
-    used.add(name.lower())
-    return name

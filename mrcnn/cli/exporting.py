@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrcnn.bundle import Bundle
+from mrcnn.bundle import Bundle, file_sizes
 from mrcnn.cli import CommandError, note
 from mrcnn.cli.configuration import Network, coco_dataset, find_weights, load_network, number_classes
 from mrcnn.cli.detecting import find_images
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         class_names=network.class_names if network.names_known else None, image=args.image, calibration=calibration,
         measure=None if dataset is None else lambda engine: _average_precision(network, engine, dataset, told),
     )  # fmt: skip
-    size = sum(path.stat().st_size for path in bundle.folder.rglob("*") if path.is_file())
+    size = sum(file_sizes(bundle.folder).values())
     print(f"wrote {bundle.folder}: {bundle.format}, {bundle.precision}, {size / 2**20:.1f} MB")
     print(describe_checks(bundle))
     for comparison in told:

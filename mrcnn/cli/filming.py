@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.cli import CommandError, note
-from mrcnn.cli.results import Add, image_entries
+from mrcnn.cli.results import Add, detected_name, image_entries
 from mrcnn.cli.running import Running
 from mrcnn.video import READABLE, WRITABLE, Frame, VideoReader, annotate_video
 
@@ -39,12 +39,7 @@ def output_path(name: str, folder: Path, used: set[str]) -> Path:
     elif _NUMBER.fullmatch(name):
         stem, suffix = f"camera{name}", ".mp4"
     suffix = suffix if suffix in WRITABLE else ".mp4"
-    path, number = folder / f"{stem or 'stream'}_detected{suffix}", 1
-    while path.name.lower() in used:
-        number += 1
-        path = folder / f"{stem or 'stream'}_{number}_detected{suffix}"
-    used.add(path.name.lower())
-    return path
+    return folder / detected_name(stem or "stream", suffix, used)
 
 
 def detect_video(

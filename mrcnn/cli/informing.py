@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mrcnn.bundle import Bundle, read_bundle
+from mrcnn.bundle import Bundle, file_sizes, read_bundle
 from mrcnn.cli.configuration import find_weights
 
 # Of the stored metadata, what the table of `WeightsInfo` shows already.
@@ -42,11 +42,7 @@ def _tell_weights(path: Path, as_json: bool) -> None:
 
 
 def _tell_bundle(bundle: Bundle, as_json: bool) -> None:
-    files = {
-        file.relative_to(bundle.folder).as_posix(): file.stat().st_size
-        for file in sorted(bundle.folder.rglob("*"))
-        if file.is_file()
-    }
+    files = file_sizes(bundle.folder)
     config = bundle.config.to_dict()
     if as_json:
         told = {

@@ -71,3 +71,13 @@ def image_entries(image: Mapping[str, Any], result: Mapping[str, Any], class_nam
             strict=True,
         )
     ]
+
+
+def detected_name(stem: str, suffix: str, used: set[str]) -> str:
+    """`<stem>_detected<suffix>`, or with a number where another file of this run has that name; added to `used`."""
+    name, number = f"{stem}_detected{suffix}", 1
+    while name.lower() in used:
+        number += 1
+        name = f"{stem}_{number}_detected{suffix}"
+    used.add(name.lower())
+    return name

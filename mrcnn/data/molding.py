@@ -26,6 +26,7 @@ from mrcnn.data.masks import (
 )
 from mrcnn.data.resizing import fit_image, resize, resize_image, resize_mask
 from mrcnn.data.rle import encode_crops
+from mrcnn.ops.anchors import pyramid_anchors
 from mrcnn.ops.boxes import box_area, denormalize_boxes, normalize_boxes
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ __all__ = [
     "mold_image",
     "mold_inputs",
     "mold_one",
+    "network_inputs",
     "paste_masks",
     "place_boxes",
     "place_masks",
@@ -239,6 +241,15 @@ def mold_inputs(images: Sequence[Any], config: Config) -> tuple[np.ndarray | lis
     molded, metas, windows = zip(*(mold_one(image, config) for image in images), strict=True)
     alike = len({image.shape for image in molded}) == 1
     return (np.stack(molded) if alike else list(molded)), np.stack(metas), np.array(windows)
+
+
+def network_inputs(image: Any, config: Config) -> list[np.ndarray]:
+    """All that the inference network takes for one image: molded [1, h, w, C], meta [1, 12 + K] and normalized anchors
+    [1, A, 4], float32. The anchors are made anew; a `Detector` keeps them."""
+    molded, meta, _ = mold_one(image, config)
+    shape = molded.shape[:2]
+    anchors = normalize_boxes(pyramid_anchors(config, shape), shape)
+    return [np.asarray(array, np.float32)[None] for array in (molded, meta, anchors)]
 
 
 def unmold_detections(
