@@ -20,3 +20,11 @@ def cache_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("mrcnn", appauthor=False)
+
+
+def known_cache_folder() -> Path | None:
+    """As `cache_folder`; None where it is not known, for what is quicker with a cache and does without."""
+    try:
+        return cache_folder()
+    except ImportError:
+        return None

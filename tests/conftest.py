@@ -18,6 +18,14 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Leave the user's cache alone: what was measured, fetched and compiled there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRCNN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_networks():
     """Let go of a module's networks at its end: gigabytes would pile up."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrcnn.cache import cache_folder
+from mrcnn.cache import known_cache_folder
 from mrcnn.engines.base import EngineError
 from mrcnn.engines.probe import measure_rate
 from mrcnn.files import atomic_path
@@ -76,7 +76,8 @@ def choose(engines: Sequence[str], precision: str, threads: int | None = None) -
 
 def _rates(pairs: Sequence[tuple[str, str]], threads: int | None) -> dict[tuple[str, str], float]:
     """Rates of those pairs of engine and precision that run, remembered from another time where they can be."""
-    path = _memory()
+    folder = known_cache_folder()
+    path = folder / "engines.json" if folder is not None else None
     known = _read(path)
     fingerprint = _fingerprint(threads)
     kept = known.get(fingerprint)
@@ -94,13 +95,6 @@ def _rates(pairs: Sequence[tuple[str, str]], threads: int | None) -> dict[tuple[
     if own != before and path is not None:
         _write(path, {**known, fingerprint: own})
     return {(engine, kind): own[f"{engine} {kind}"] for engine, kind in pairs if own[f"{engine} {kind}"] > 0}
-
-
-def _memory() -> Path | None:
-    try:
-        return cache_folder() / "engines.json"
-    except ImportError:
-        return None
 
 
 def _read(path: Path | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.bundle import Bundle, is_bundle, read_bundle
+from mrcnn.cache import known_cache_folder
 from mrcnn.config import Config
 from mrcnn.engines.base import Engine, EngineError, check_threads, precision_name
 from mrcnn.engines.choice import Choice, choose, installed_engines
@@ -143,7 +144,9 @@ def _engine_of_file(
     if choice.engine == "openvino":
         from mrcnn.engines.openvino_engine import OpenVINOEngine
 
-        return OpenVINOEngine(model, choice.precision, threads, device, quantized)
+        folder = known_cache_folder() if isinstance(model, Path) else None
+        cache = folder / "openvino" if folder is not None else None
+        return OpenVINOEngine(model, choice.precision, threads, device, quantized, cache)
     from mrcnn.engines.onnxruntime_engine import ONNXRuntimeEngine
 
     return ONNXRuntimeEngine(model, choice.precision, threads, device)

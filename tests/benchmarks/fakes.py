@@ -17,13 +17,23 @@ class Fake:
     Args:
         log: a file for lines of [name, event].
         wrong: "raise", "exit", "hang", "nan" or "shape".
+        needs: bytes that getting ready takes, and gives back.
     """
 
     facts = {"versions": {}}
 
     def __init__(
-        self, cache: Path, photo: np.ndarray, name: str, log: str, detections: int = 3, wrong: str = "", at: int = 0
+        self,
+        cache: Path,
+        photo: np.ndarray,
+        name: str,
+        log: str,
+        detections: int = 3,
+        wrong: str = "",
+        at: int = 0,
+        needs: int = 0,
     ) -> None:
+        np.ones(needs, np.uint8)
         self.name, self.log, self.detections, self.wrong, self.at = name, Path(log), detections, wrong, at
         self.calls = 0
         self._note("start")

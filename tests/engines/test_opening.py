@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -60,6 +61,15 @@ def test_an_exported_model(exported, engine):
     assert opened.class_names == NAMES
     assert opened.config.to_dict() == small()[0].to_dict()
     agrees(opened)
+
+
+def test_what_openvino_compiled_of_an_exported_model_is_kept(exported, tmp_path, monkeypatch):
+    monkeypatch.setenv("MRCNN_CACHE", str(tmp_path))
+    open_engine(exported, engine="openvino")
+    assert len(list((tmp_path / "openvino").glob("*.blob"))) == 1
+    monkeypatch.delenv("MRCNN_CACHE")
+    monkeypatch.setitem(sys.modules, "platformdirs", None)  # not installed: no folder, and none is needed
+    open_engine(exported, engine="openvino")
 
 
 def test_an_exported_model_on_whatever_is_fastest(exported, fastest, caplog):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 
@@ -159,3 +161,58 @@ def test_without_openvino(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ImportError, match=r"The engine openvino needs the package openvino.*pip install"):
         OpenVINOEngine(b"")
+
+
+@pytest.fixture
+def network_file(tmp_path):
+    path = tmp_path / "network.onnx"
+    path.write_bytes(nuclei()[0])
+    return path
+
+
+def was_compiled_before(made):
+    return made._compiled.get_property("LOADED_FROM_CACHE")
+
+
+def test_a_compiled_network_is_kept_and_found_by_its_content(network_file, tmp_path):
+    folder = tmp_path / "not" / "there"
+    arrays = nuclei()[2]
+    first = OpenVINOEngine(network_file, "float32", cache=folder)
+    again = OpenVINOEngine(network_file, "float32", cache=folder)
+    assert (was_compiled_before(first), was_compiled_before(again)) == (False, True)
+    for mine, theirs in zip(again.run(*arrays), first.run(*arrays), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+    network = onnx.load(network_file)
+    weights = max(network.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    weights.raw_data = bytes([weights.raw_data[0] ^ 1]) + weights.raw_data[1:]  # one bit of them all
+    onnx.save(network, network_file)
+    assert not was_compiled_before(OpenVINOEngine(network_file, "float32", cache=folder))
+
+
+def test_a_compiled_network_that_was_cut_short_is_made_anew(network_file, tmp_path):
+    OpenVINOEngine(network_file, "float32", cache=tmp_path)
+    (blob,) = tmp_path.glob("*.blob")
+    blob.chmod(0o644)
+    with blob.open("r+b") as file:
+        file.truncate(blob.stat().st_size // 2)
+    made = OpenVINOEngine(network_file, "float32", cache=tmp_path)
+    assert not was_compiled_before(made)
+    check(keras_raw(*nuclei()[1:]), made.run(*nuclei()[2]), nuclei()[2][0].shape[1:3], least=3)
+
+
+def test_the_oldest_compiled_networks_go(network_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(openvino_engine, "_CACHE_BYTES", 250)
+    for age, name in enumerate(("newest", "newer", "old", "oldest")):
+        (tmp_path / f"{name}.blob").write_bytes(bytes(100))
+        os.utime(tmp_path / f"{name}.blob", (1e9 - age, 1e9 - age))
+    OpenVINOEngine(network_file, "float32", cache=tmp_path)
+    names = {path.stem for path in tmp_path.glob("*.blob")}
+    assert {"newest", "newer"} < names
+    assert not names & {"old", "oldest"}
+
+
+def test_a_cache_that_cannot_be(network_file, tmp_path):
+    (tmp_path / "file").touch()
+    made = OpenVINOEngine(network_file, "float32", cache=tmp_path / "file" / "folder")
+    assert len(made.run(*nuclei()[2])) == 2
