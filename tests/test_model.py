@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import cache
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
+from mrcnn import training
 from mrcnn.config import Config
 from mrcnn.model import MaskRCNN
 from mrcnn.weights import WeightsError, inspect_weights
@@ -28,7 +30,7 @@ def shapes_model():
 
 
 @pytest.mark.backends
-@pytest.mark.parametrize("name", ["e2e_r50_b1", "e2e_r101_b1"])
+@pytest.mark.parametrize("name", ["e2e_r50_b1", pytest.param("e2e_r101_b1", marks=pytest.mark.slow)])
 def test_detect_golden(name):
     """From the image to boxes and masks in its pixels, as the original's detect() gave them."""
     data = golden.load(name)
@@ -194,16 +196,98 @@ def test_find_last_takes_the_newest_checkpoint(tmp_path):
     assert model.find_last().endswith("mask_rcnn_shapes_0010.h5")
     (tmp_path / "shapes20270101T0000").mkdir()  # stopped in its first epoch
     assert model.find_last().endswith("mask_rcnn_shapes_0010.h5")
+    for run in tmp_path.glob("shapes202*"):
+        run.rename(tmp_path / f"{run.name}-good")  # a name of the user's own, where there is none of ours
+    assert model.find_last() == str(tmp_path / "shapes20260101T0000-good" / "mask_rcnn_shapes_0010.h5")
 
 
 def test_log_directory_and_epoch_come_from_a_checkpoints_path(tmp_path, capsys):
     model = MaskRCNN("training", ShapesConfig(), tmp_path)
     assert model.epoch == 0
-    run = tmp_path / "elsewhere" / "shapes20260102T0304"
-    model.set_log_dir(run / "mask_rcnn_shapes_0007.h5")
+    run = tmp_path / "shapes20260102T0304"  # under `model_dir` and of the configuration's name, wherever the file was
+    model.set_log_dir(tmp_path / "elsewhere" / "other20260102T0304" / "mask_rcnn_other_0007.h5")
     assert (model.epoch, model.log_dir) == (7, str(run))
     assert model.checkpoint_path.format(epoch=8) == str(run / "mask_rcnn_shapes_0008.h5")
     assert "Re-starting from epoch 7" in capsys.readouterr().out
     model.set_log_dir(tmp_path / "mask_rcnn_coco.h5")  # not a checkpoint of a run
     assert model.epoch == 0
     assert str(tmp_path / "shapes2") in model.log_dir
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """What `train` prints and prepares, without the work."""
+    monkeypatch.setattr(training, "fit", lambda *arguments, **options: None)
+
+
+def test_train_prints_what_it_always_did(tmp_path, capsys, no_training):
+    model = MaskRCNN("training", ShapesConfig(), tmp_path)
+    model.train(None, None, learning_rate=0.001, epochs=2, layers="heads")
+    lines = capsys.readouterr().out.splitlines()
+    path = f"{model.log_dir}/mask_rcnn_shapes_{{epoch:04d}}.h5"
+    assert lines[:5] == [
+        "", "Starting at epoch 0. LR=0.001", "", f"Checkpoint Path: {path}", "Selecting layers to train",
+    ]  # fmt: skip
+    assert lines[5] == "fpn_c5p5               (Conv2D)"
+    assert "rpn_conv_shared        (Conv2D)" in lines
+    assert "mrcnn_class_bn1        (BatchNorm)" in lines
+    assert not any(line.startswith(("res", "conv1", "ROI")) for line in lines)
+    model.set_trainable("mrcnn_mask", indent=2)
+    assert capsys.readouterr().out == "Selecting layers to train\n  mrcnn_mask             (Conv2D)\n"
+    model.set_trainable(".*", verbose=0)
+    assert capsys.readouterr().out == ""
+
+
+def test_train_calls_what_a_subclass_overrides(tmp_path, no_training):
+    """As forks did, for another optimizer or other layers."""
+
+    class Mine(MaskRCNN):
+        def set_trainable(self, layer_regex, keras_model=None, indent=0, verbose=1):
+            super().set_trainable("mrcnn_mask", verbose=0)
+
+        def compile(self, learning_rate, momentum):
+            optimizer = keras.optimizers.Adam(learning_rate)
+            self.keras_model.compile(optimizer=optimizer, loss=[None] * len(self.keras_model.outputs))
+
+    model = Mine("training", ShapesConfig(), tmp_path)
+    model.train(None, None, 0.001, 1, "all")
+    assert type(model.keras_model.optimizer).__name__ == "Adam"
+    assert [weight.path.split("/")[-2:] for weight in model.keras_model.trainable_weights] == [
+        ["mrcnn_mask", "kernel"],
+        ["mrcnn_mask", "bias"],
+    ]
+
+
+def test_anchors_are_kept_by_shape():
+    model = MaskRCNN("inference", ShapesConfig(), "logs")
+    assert model._anchor_cache == {}
+    anchors = model.get_anchors((64, 64, 3))
+    pixels = model.anchors
+    assert anchors.dtype == np.float32
+    assert model.get_anchors(np.array([64, 64, 3])) is anchors
+    assert list(model._anchor_cache) == [(64, 64, 3)]
+    assert model._anchor_cache[64, 64, 3] is anchors
+    model.get_anchors((128, 64, 3))
+    assert len(model.anchors) == 2 * len(pixels)
+    model.get_anchors((64, 64, 3))
+    assert model.anchors is pixels
+    model.config.RPN_ANCHOR_SCALES = (8, 16, 24, 32, 48)
+    model._anchor_cache = {}  # what scripts did to have them made anew
+    assert not np.array_equal(model.get_anchors((64, 64, 3)), anchors)
+    for side in range(1, 20):
+        model.get_anchors((64 * side, 64, 3))
+    assert len(model._anchor_cache) == 8
+
+
+def test_trainable_layers():
+    model = shapes_model()
+    layers = {layer.name: layer for layer in model.get_trainable_layers()}
+    assert {"conv1", "bn_conv1", "fpn_p2", "rpn_model", "mrcnn_class_bn1", "mrcnn_mask"} <= set(layers)
+    assert not {"input_image", "ROI", "rpn_class", "fpn_p6", "mrcnn_bbox", "roi_align_mask"} & set(layers)
+    assert all(layer.get_weights() for layer in layers.values())
+    assert sum(len(layer.get_weights()) for layer in layers.values()) == len(model.keras_model.weights)
+    training_layers = MaskRCNN("training", ShapesConfig(), "logs").get_trainable_layers()
+    assert {layer.name for layer in training_layers} == set(layers)
+    conv = layers["conv1"]
+    assert model.find_trainable_layer(conv) is conv
+    assert model.find_trainable_layer(keras.layers.TimeDistributed(keras.layers.TimeDistributed(conv))) is conv

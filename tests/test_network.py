@@ -92,9 +92,10 @@ def training_inputs(network, data):
     "name",
     [
         "train_r50_identity",
-        "train_r50_given_rois",
+        # A minute on JAX.
+        pytest.param("train_r50_given_rois", marks=[pytest.mark.slow] if keras.backend.backend() == "jax" else []),
         # Two and a half minutes on JAX, which convolves the masks of 400 ROIs on one core.
-        pytest.param("train_r50_nosubsample", marks=[pytest.mark.slow] if keras.backend.backend() == "jax" else []),
+        pytest.param("train_r50_nosubsample", marks=pytest.mark.slow),
     ],
 )
 def test_training_graph_with_gradients_golden(name):

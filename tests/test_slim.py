@@ -15,6 +15,8 @@ from mrcnn.slim import slim_network, without_background
 from tests.graph.cases import build, check, config_of, inputs, keras_raw, pictures
 
 on_every_backend = pytest.mark.backends
+# Only PyTorch and TensorFlow export such a network; on JAX it takes half a minute.
+pytestmark = [pytest.mark.slow] if keras.backend.backend() == "jax" else []
 
 
 @cache

@@ -25,6 +25,7 @@ from mrcnn.model import MaskRCNN
 from mrcnn.network import build_network
 from mrcnn.weights import load_weights
 from tests import golden
+from tests.backbones import five_convolutions
 from tests.shapes import Shapes, ShapesConfig
 
 # Minutes on JAX and PyTorch on a CPU: there in `make test-all` only. (Marking twice for all backends says nothing new.)
@@ -32,14 +33,39 @@ SLOW_BUT_ON_TENSORFLOW = pytest.mark.backends if keras.backend.backend() == "ten
 
 
 class QuickConfig(ShapesConfig):
+    """For what happens around the steps: a network that is soon traced."""
+
+    BACKBONE = staticmethod(five_convolutions)
+    TOP_DOWN_PYRAMID_SIZE = RPN_CONV_SIZE = MASK_CONV_SIZE = 16
+    FPN_CLASSIF_FC_LAYERS_SIZE = 32
     IMAGES_PER_GPU = 2
     IMAGE_MIN_DIM = IMAGE_MAX_DIM = 64
     RPN_ANCHOR_SCALES = (8, 16, 24, 32, 48)
     STEPS_PER_EPOCH = 2
 
 
+class Untraced(training.TrainingModel):
+    """Runs its steps one operation after another: for a few of them, tracing would take most of the time."""
+
+    def compile(self, **arguments):
+        super().compile(**{**arguments, "run_eagerly": True, "jit_compile": False})
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    monkeypatch.setattr(training, "TrainingModel", Untraced)
+
+
 @pytest.mark.backends
-@pytest.mark.parametrize("stage", ["all", *(pytest.param(s, marks=SLOW_BUT_ON_TENSORFLOW) for s in ("heads", "4+"))])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        # Over a minute on JAX.
+        pytest.param("all", marks=[pytest.mark.slow] if keras.backend.backend() == "jax" else []),
+        pytest.param("heads", marks=SLOW_BUT_ON_TENSORFLOW),
+        pytest.param("4+", marks=pytest.mark.slow),
+    ],
+)
 def test_three_steps_of_sgd_golden(stage):
     data, inputs = golden.load("train_r50_sgd"), golden.load("train_r50_identity")
     config = golden.config_of(inputs)
@@ -94,6 +120,7 @@ def loader_threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("mrcnn-loader")]
 
 
+@pytest.mark.usefixtures("untraced")
 def test_an_epoch_leaves_a_checkpoint_and_curves(tmp_path):
     config = QuickConfig()
     model = MaskRCNN("training", config, tmp_path)
@@ -117,6 +144,7 @@ def test_an_epoch_leaves_a_checkpoint_and_curves(tmp_path):
     assert set(rows[0]) == {"epoch"} | curves
 
 
+@pytest.mark.usefixtures("untraced")
 def test_training_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     config, dataset = QuickConfig(), Shapes(4, size=64)
     first = MaskRCNN("training", config, tmp_path)
@@ -157,7 +185,8 @@ def test_training_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
 def test_a_kill_leaves_every_finished_checkpoint_readable(tmp_path):
     program = (
         "from tests.test_training import QuickConfig\nfrom tests.shapes import Shapes\n"
-        "from mrcnn.model import MaskRCNN\n"
+        "from mrcnn.model import MaskRCNN\nfrom mrcnn import training\nfrom tests.test_training import Untraced\n"
+        "training.TrainingModel = Untraced\n"
         f"MaskRCNN('training', QuickConfig(), {str(tmp_path)!r}).train(Shapes(4, size=64), None, .001, 500, 'all')"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -175,6 +204,7 @@ def test_a_kill_leaves_every_finished_checkpoint_readable(tmp_path):
         assert load_weights(network, checkpoint).complete
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_images(tmp_path):
     config, dataset = QuickConfig(), Shapes(8, size=64)
     model = MaskRCNN("training", config, tmp_path)
@@ -187,6 +217,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_images(tmp_path)
     assert not list(tmp_path.glob("*/*.h5"))
 
 
+@pytest.mark.usefixtures("untraced")
 def test_training_stopped_early_counts_the_epochs_that_were_saved(tmp_path):
     config, dataset = QuickConfig.from_dict({"NAME": "cells v1.2", "STEPS_PER_EPOCH": 1}), Shapes(2, size=64)
     model = MaskRCNN("training", config, tmp_path)
@@ -221,6 +252,7 @@ def test_an_image_that_cannot_be_loaded_is_named(tmp_path):
         model.train(Broken(4, size=64), None, 0.001, 2, "all", verbose=0)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_images_without_objects_train(tmp_path):
     class Empty(Shapes):
         def load_mask(self, image_id):
@@ -235,6 +267,7 @@ def test_images_without_objects_train(tmp_path):
     assert losses["rpn_bbox_loss"] == losses["mrcnn_bbox_loss"] == losses["mrcnn_mask_loss"] == 0
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     "changes",
     [

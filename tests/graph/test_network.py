@@ -152,7 +152,7 @@ def test_normalization_with_the_batchs_statistics_is_refused():
         network_graph(build(config), config)
 
 
-@pytest.mark.parametrize("name", ["e2e_r50_b1", "e2e_r101_b1"])
+@pytest.mark.parametrize("name", ["e2e_r50_b1", pytest.param("e2e_r101_b1", marks=pytest.mark.slow)])
 def test_golden_end_to_end(name):
     """The original's numbers, through OpenVINO."""
     data = golden.load(name)
