@@ -27,7 +27,7 @@ from mrcnn.pipeline import Line
 Result = dict[str, Any]
 
 # Image sizes whose anchors are kept; those of 1024 x 1024 pixels take 12 MB.
-_ANCHOR_SETS_KEPT = 8
+ANCHOR_SETS_KEPT = 8
 
 # Threads that mold and paste beside the one that runs the network.
 _WORKERS = 2
@@ -43,6 +43,7 @@ class Detector:
         engine: "keras", "openvino" or "onnxruntime"; "auto": the fastest of those that are installed.
         precision: "float32", "bfloat16" or "int8"; "auto": the engine's fastest that the model allows.
         threads: how many the engine uses; None: as many as it likes.
+        device: the named engine's name for a device, such as OpenVINO's "GPU"; None: the CPU (keras: Keras's own).
         batch_size: images that go through the network at once. None: the configuration's BATCH_SIZE.
         min_confidence: what scores less is left out. It cannot bring back what the network itself leaves out, below
             the configuration's DETECTION_MIN_CONFIDENCE. None: nothing is left out.
@@ -66,6 +67,7 @@ class Detector:
         engine: str = "auto",
         precision: str = "auto",
         threads: int | None = None,
+        device: str | None = None,
         batch_size: int | None = None,
         min_confidence: float | None = None,
         get_anchors: Callable[[Sequence[int]], np.ndarray] | None = None,
@@ -78,17 +80,17 @@ class Detector:
         if callable(getattr(model, "run", None)):
             if config is None:
                 raise ValueError("An engine needs the configuration of its network. Received: config None.")
-            if (engine, precision, threads) != ("auto", "auto", None):
+            if (engine, precision, threads, device) != ("auto", "auto", None, None):
                 raise ValueError(
                     f"model is an engine already, of {getattr(model, 'precision', 'some')} precision. Received beside "
-                    f"it: engine {engine!r}, precision {precision!r}, threads {threads}."
+                    f"it: engine {engine!r}, precision {precision!r}, threads {threads}, device {device!r}."
                 )
             self.engine, self.config, self.reason = model, config, "given"
         else:
             # Here, for an engine that is given needs nothing of what opening one does.
             from mrcnn.engines.opening import open_engine
 
-            opened = open_engine(model, config, engine, precision, threads)
+            opened = open_engine(model, config, engine, precision, threads, device)
             self.engine, self.config, self.reason = opened.engine, opened.config, opened.reason
             self.class_names = None if opened.class_names is None else list(opened.class_names)
         self.batch_size = batch_size
@@ -265,7 +267,7 @@ def anchor_cache(config: Config) -> Callable[[tuple[int, int]], tuple[np.ndarray
             if shape not in kept:
                 pixels = pyramid_anchors(config, shape)
                 kept[shape] = pixels, normalize_boxes(pixels, shape)
-                if len(kept) > _ANCHOR_SETS_KEPT:
+                if len(kept) > ANCHOR_SETS_KEPT:
                     kept.popitem(last=False)
             kept.move_to_end(shape)
             return kept[shape]
@@ -278,7 +280,7 @@ def log(text: str, array: Any = None) -> None:
     if array is not None:
         array = np.asarray(array)
         limits = f"min: {array.min():10.5f}  max: {array.max():10.5f}" if array.size else f"min: {'':10}  max: {'':10}"
-        text = f"{text:25}  shape: {array.shape!s:20}  {limits}  {array.dtype}"
+        text = f"{text:25}shape: {array.shape!s:20}  {limits}  {array.dtype}"
     print(text)
 
 

@@ -50,7 +50,7 @@ def open_engine(
             and can run the model.
         precision: "float32", "bfloat16", "int8", or "auto": the fastest, or what the model was exported for.
         threads: how many to use; None: the engine decides.
-        device: an engine's name for a device, such as OpenVINO's "GPU"; None: the CPU (the engine keras: Keras's own).
+        device: the named engine's name for a device, such as OpenVINO's "GPU"; None: the CPU (keras: Keras's own).
 
     Raises:
         FileNotFoundError, BundleError, WeightsError: a file that is missing, damaged or of another kind.
@@ -60,6 +60,11 @@ def open_engine(
     """
     if engine not in ("auto", *ENGINES):
         raise ValueError(f"engine must be auto, {', '.join(ENGINES)}. Received: {engine!r}.")
+    if device is not None and engine in ("auto", "keras"):
+        raise ValueError(
+            "device is the name that the engine openvino or onnxruntime has for it: name the engine too. Received: "
+            f"device {device!r}, engine {engine!r}."
+        )
     precision = precision_name(precision)
     check_threads(threads)
     if isinstance(model, str | Path):

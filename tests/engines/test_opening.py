@@ -189,6 +189,10 @@ def test_arguments_that_cannot_be(exported):
         open_engine(exported, precision="fp16")
     with pytest.raises(ValueError, match="threads must be a whole number"):
         open_engine(exported, threads=0)
+    with pytest.raises(ValueError, match="name the engine too. Received: device 'GPU', engine 'auto'"):
+        open_engine(exported, device="GPU")
+    with pytest.raises(EngineError, match="OpenVINO has no device 'TPU' here"):
+        open_engine(exported, engine="openvino", device="TPU")
     with pytest.raises(ValueError, match="give config="):
         open_engine(network)
     with pytest.raises(TypeError, match="Received: int"):
