@@ -74,7 +74,7 @@ class KerasGraph:
             inside = KerasGraph(self.graph, list(zip(operation.inputs, inputs, strict=True)))
             names = [inside.tensor(tensor) for tensor in operation.outputs]
         else:
-            handler = next((h for c in type(operation).__mro__ if (h := _HANDLERS.get(c.__name__))), None)
+            handler = _handler_of(type(operation))
             if handler is None or getattr(operation, "data_format", None) == "channels_first":
                 raise EngineError(
                     f"Layer {operation.name!r} ({type(operation).__name__}) has no ONNX form here, which the engines "
@@ -126,6 +126,21 @@ class KerasGraph:
                 f"{', '.join(sorted(writers))}. The engine keras runs any."
             )
         return writers[name]()
+
+
+def _handler_of(kind: type) -> Handler | None:
+    """What writes layers of a class: a known one, or one derived from it that computes nothing else."""
+    for ancestor in kind.__mro__:
+        if ancestor.__module__.split(".")[0] in ("keras", "mrcnn"):
+            if ancestor.__name__ in _HANDLERS:
+                return _HANDLERS[ancestor.__name__]
+        elif not {name for name in vars(ancestor) if not name.startswith("__") or name == "__call__"} <= _HARMLESS:
+            return None
+    return None
+
+
+# What a derived class may define and still compute the same.
+_HARMLESS = {"build", "get_config", "from_config"}
 
 
 def padding(

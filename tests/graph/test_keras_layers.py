@@ -137,7 +137,40 @@ def odd_axis(x):
     return layers.BatchNormalization(axis=1, name="strange")(keras.ops.reshape(x, (-1, 3, 3, 3)))
 
 
-@pytest.mark.parametrize("build", [strange, odd_transposed, odd_resize, odd_activation, odd_axis])
+class Standardized(layers.Conv2D):
+    """Computes something else than what it is derived from."""
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - ops.mean(kernel))
+
+
+class Narrow(layers.Conv2D):
+    """Computes the same as what it is derived from."""
+
+    def __init__(self, **kwargs):
+        super().__init__(2, 3, **kwargs)
+
+
+class Rescaling(layers.Layer):
+    """Has a known layer's name, and is another."""
+
+    def call(self, x):
+        return x - 1
+
+
+def derived(x):
+    return Standardized(4, 3, name="strange")(x)
+
+
+def namesake(x):
+    return Rescaling(name="strange")(x)
+
+
+def test_a_derived_layer_that_computes_the_same():
+    check(lambda x: Narrow()(x))
+
+
+@pytest.mark.parametrize("build", [strange, odd_transposed, odd_resize, odd_activation, odd_axis, derived, namesake])
 def test_what_has_no_form_is_refused_by_name(build):
     image = keras.Input((None, None, 3))
     with pytest.raises(EngineError, match="'strange'"):
