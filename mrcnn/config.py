@@ -6,12 +6,13 @@ import difflib
 import math
 import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 RESIZE_MODES = ("none", "square", "pad64", "crop")
+MASK_GRIDS = ("legacy", "image")
 BACKBONES = ("resnet50", "resnet101", "resnet14")
 LOSS_NAMES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss")
 
@@ -19,6 +20,10 @@ LOSS_NAMES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox
 SIZE_MULTIPLE = 64
 
 _META_SIZE_WITHOUT_CLASSES = 12
+
+# What GPUS and GPU_MEMORY may be, for messages.
+GPUS_WANTED = "None or numbers of GPUs, each once, such as (0, 1)"
+MEMORY_WANTED = "None, 'growth', or a number above 0, at most 1"
 
 # The levels of the pyramid that have anchors.
 _LEVELS = ("P2", "P3", "P4", "P5", "P6")
@@ -55,9 +60,13 @@ class Config:
     # Name of the experiment: log directories and checkpoints carry it in lower case.
     NAME: str | None = None
 
-    # Batch: IMAGES_PER_GPU x GPU_COUNT images a step.
+    # Batch: IMAGES_PER_GPU x GPU_COUNT images a step. Training takes GPU_COUNT devices; see `mrcnn.parallel`.
     GPU_COUNT = 1
     IMAGES_PER_GPU = 2
+    # The GPUs to use, such as (0, 1); (): none, the CPU alone; None: all. And how their memory is taken: "growth" as
+    # needed, a number such as 0.5 that share of it, None as the framework has it. See `mrcnn.devices`.
+    GPUS: Sequence[int] | None = None
+    GPU_MEMORY: str | float | None = None
 
     STEPS_PER_EPOCH = 1000
     VALIDATION_STEPS = 50
@@ -93,6 +102,9 @@ class Config:
     # Ground truth masks are kept as small crops of their boxes.
     USE_MINI_MASK = True
     MINI_MASK_SHAPE = (56, 56)  # (height, width)
+    # "legacy": ground truth masks are resized on a grid of their own, which is off the image's by up to half a pixel.
+    # "image": on the image's.
+    MASK_GRID = "legacy"
 
     # none: as it is. square: scale and pad to IMAGE_MAX_DIM squared. pad64: pad to multiples of 64.
     # crop: random IMAGE_MIN_DIM squares, for training.
@@ -111,6 +123,9 @@ class Config:
     ROI_FILL_NEGATIVES = False
     # False, legacy: the box loss of the head reaches the RPN through the proposals (its targets move with them).
     STOP_PROPOSAL_GRADIENT = False
+    # False, legacy: a ROI counts for the class loss where its predicted class is one of the source of the batch's first
+    # image. True: of its own image's source. The same where all images are of one source.
+    ACTIVE_CLASSES_PER_IMAGE = False
     # True: in training the mask head sees only the rows that can be positive (the others carry no mask loss).
     # False: all rows, as the original computes them.
     MASK_HEAD_POSITIVES_ONLY = False
@@ -201,7 +216,7 @@ class Config:
         """Print every attribute, the derived and the user's own ones included."""
         print("\nConfigurations:")
         for name in dir(self):
-            if name.startswith("_"):
+            if name.startswith("__"):
                 continue
             value = getattr(self, name)
             if name.isupper() or not callable(value):
@@ -223,6 +238,8 @@ class Config:
         """
         for name in _COUNTS:
             _require(self, name, lambda v: _is_int(v) and v >= 1, "a whole number of at least 1")
+        _require(self, "GPUS", is_gpu_list, GPUS_WANTED)
+        _require(self, "GPU_MEMORY", is_gpu_memory, MEMORY_WANTED)
         for name in ("VALIDATION_STEPS", "SEED"):
             _require(self, name, lambda v: _is_int(v) and v >= 0, "a whole number of at least 0")
         for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD"):
@@ -267,6 +284,7 @@ class Config:
 
     def _validate_sizes(self) -> None:
         _require(self, "IMAGE_RESIZE_MODE", lambda v: v in RESIZE_MODES, f"one of {', '.join(RESIZE_MODES)}")
+        _require(self, "MASK_GRID", lambda v: v in MASK_GRIDS, f"one of {', '.join(MASK_GRIDS)}")
         _require(self, "IMAGE_MIN_SCALE", lambda v: v is None or v >= 0, "a number of at least 0")
         # "none" takes images as they come: the sizes are checked when an image is molded.
         sides = {
@@ -297,6 +315,22 @@ class Config:
                     f"{type(self).__name__}.{name} is no field of Config. Did you mean {near[0]}? "
                     "(An attribute of your own needs a name less like a field's.)"
                 )
+
+
+def is_gpu_list(value: Any) -> bool:
+    """Whether a value can be GPUS."""
+    if value is None:
+        return True
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return False
+    return all(_is_int(number) and number >= 0 for number in value) and len(set(value)) == len(value)
+
+
+def is_gpu_memory(value: Any) -> bool:
+    """Whether a value can be GPU_MEMORY."""
+    if value is None or isinstance(value, str):
+        return value in (None, "growth")
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
 def _is_slip(name: str, field: str) -> bool:

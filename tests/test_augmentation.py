@@ -144,7 +144,7 @@ def test_sometimes(pair):
         (lambda i, m: (i[..., :1], m), "image \\[H, W, 3\\]. Received shape: \\(50, 70, 1\\)"),
         (lambda i, m: (i[:40], m), "masks of shape \\(40, 70, 3\\).*Received shape: \\(50, 70, 3\\)"),
         (lambda i, m: (i, m[..., :2]), "3 instances. Received shape: \\(50, 70, 2\\)"),
-        (lambda i, m: (i / 255, m), "keep the image's type uint8. Received: float64"),
+        (lambda i, m: (i / 255, m), "keep the image's type uint8. Received: float64. .*Normalization"),
         (lambda i, m: (i[:0], m[:0]), "Received shape: \\(0, 70, 3\\)"),
     ],
 )
@@ -182,75 +182,5 @@ def test_as_augmentation():
     assert as_augmentation(flip) is flip
     with pytest.raises(TypeError, match=r"imgaug augmenter\. Received: 'flip'"):
         as_augmentation("flip")
-
-
-# Stand-ins for imgaug: the same methods and class names as its augmenters have.
-
-
-class Fliplr:
-    def __init__(self, p):
-        self.p, self.state, self.fixed = p, np.random.default_rng(0), False
-
-    def to_deterministic(self):
-        copy = type(self)(self.p)
-        copy.fixed = True
-        copy.state = self.state.integers(2**31)
-        return copy
-
-    def seed_(self, seed, deterministic_too=False):
-        assert deterministic_too
-        self.state = seed
-
-    def augment_image(self, image, hooks=None):
-        assert self.fixed
-        flip = np.random.default_rng(self.state).random() < self.p
-        if hooks is not None:
-            image = hooks.preprocess(image, self, [])
-            flip = hooks.is_activated([image], self, [], True) and flip
-            assert hooks.is_propagating([image], self, [], True)
-        changed = self.change(image) if flip else image
-        return changed if hooks is None else hooks.postprocess(changed, self, [])
-
-    def change(self, image):
-        return image[:, ::-1]
-
-
-class Invert(Fliplr):
-    def change(self, image):
-        return 255 - image
-
-
-class OlderFliplr(Fliplr):
-    seed_ = None
-
-    def reseed(self, seed, deterministic_too=False):
-        self.state = seed
-
-    def __getattribute__(self, name):
-        if name == "seed_":
-            raise AttributeError(name)
-        return super().__getattribute__(name)
-
-
-OlderFliplr.__name__ = "Fliplr"
-
-
-@pytest.mark.parametrize("kind", [Fliplr, OlderFliplr])
-def test_imgaug_like_geometry(pair, kind):
-    augmentation = as_augmentation(kind(0.5))
-    flipped = 0
-    for seed in range(40):
-        image, masks = augment(augmentation, *pair, np.random.default_rng(seed))
-        again, _ = augment(augmentation, *pair, np.random.default_rng(seed))
-        np.testing.assert_array_equal(image, again)
-        assert follows(image, masks) == 1
-        flipped += (image != pair[0]).any()
-    assert 10 < flipped < 30
-    _, masks = augment(augmentation, pair[0], pair[1][..., :0], np.random.default_rng(0))
-    assert masks.shape == (50, 70, 0)
-
-
-def test_imgaug_like_color_leaves_masks(pair):
-    image, masks = augment(as_augmentation(Invert(1.0)), *pair, np.random.default_rng(0))
-    np.testing.assert_array_equal(image, 255 - pair[0])
-    np.testing.assert_array_equal(masks, pair[1])
+    with pytest.raises(TypeError, match=r"Received: <class .*Flip'>"):  # the class, where an object is meant
+        as_augmentation(Flip)

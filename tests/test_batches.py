@@ -200,7 +200,7 @@ def test_grayscale_and_other_channels():
         (np.ones((80, 60, 1)), [1], r"\[60, 80, N\].*\(80, 60, 1\)\. Is the photo turned by its EXIF"),
         (np.ones((60, 80)), [1], r"\[60, 80, N\] as the image is. Received: shape \(60, 80\)"),
         (np.ones((60, 80, 2)), [1], r"each of its 2 masks\. Received: int64, shape \(1,\)"),
-        (np.ones((60, 80, 1)), [1.0], r"Received: float64"),
+        (np.ones((60, 80, 1)), [1.5], r"Received: float64"),
         (np.ones((60, 80, 2)), [1, 7], r"source 'arrays': \[1, 2, 3\].*Received: \[7\]"),
         (np.ones((60, 80, 1)), [0], r"Received: \[0\]"),
     ],

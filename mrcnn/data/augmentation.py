@@ -10,57 +10,61 @@ call it at once.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-Augmentation = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
-Pair = tuple[np.ndarray, np.ndarray]
-
-# Those of imgaug's augmenters that move pixels. Others change colors, which masks must not follow.
-GEOMETRIC_AUGMENTERS = frozenset(
-    (
-        "Sequential",
-        "SomeOf",
-        "OneOf",
-        "Sometimes",
-        "Fliplr",
-        "Flipud",
-        "CropAndPad",
-        "Affine",
-        "PiecewiseAffine",
-    )
+from mrcnn.data.augmentation_adapters import (
+    AugmentationError,
+    ImgaugAugmentation,
+    KeywordAugmentation,
+    Pair,
+    is_imgaug_like,
+    takes_keywords,
 )
 
-
-class AugmentationError(ValueError):
-    """An augmentation that gave back something other than an image with its masks."""
+Augmentation = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
 def as_augmentation(augmentation: Any) -> Augmentation | None:
     """What users pass as `augmentation`, as a callable of the form this module tells.
 
     Args:
-        augmentation: None, such a callable, or an imgaug augmenter (known by its `to_deterministic`).
+        augmentation: None; such a callable; a callable `(image=, masks=) -> dict` as albumentations has them; or an
+            imgaug augmenter (known by its `to_deterministic`).
 
     Raises:
+        AugmentationError: an augmenter that masks cannot follow, or that wants more than an image and masks.
         TypeError: anything else.
     """
-    if hasattr(augmentation, "to_deterministic"):
+    if is_imgaug_like(augmentation):
         return ImgaugAugmentation(augmentation)
-    if augmentation is None or callable(augmentation):
-        return augmentation
-    raise TypeError(
-        "augmentation must be None, a callable (image, masks, rng) -> (image, masks), or an imgaug "
-        "augmenter. "
-        f"Received: {augmentation!r}."
-    )
+    if isinstance(augmentation, type) or not (augmentation is None or callable(augmentation)):
+        raise TypeError(
+            "augmentation must be None, a callable (image, masks, rng) -> (image, masks) or (image=, masks=) -> dict, "
+            f"or an imgaug augmenter. Received: {augmentation!r}."
+        )
+    if augmentation is not None and takes_keywords(augmentation):
+        return KeywordAugmentation(augmentation)
+    return augmentation
 
 
-def augment(augmentation: Augmentation, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Pair:
+def augment(
+    augmentation: Augmentation,
+    image: np.ndarray,
+    masks: np.ndarray,
+    rng: np.random.Generator,
+    keep_size: bool = False,
+) -> Pair:
     """Apply an augmentation and check what it gives back.
+
+    Args:
+        augmentation: what `as_augmentation` gave.
+        image: [H, W, C].
+        masks: [H, W, N] bool.
+        rng: what it draws from.
+        keep_size: refuse an image of another height or width.
 
     Returns:
         image: [H', W', C] of the given image's type.
@@ -78,6 +82,11 @@ def augment(augmentation: Augmentation, image: np.ndarray, masks: np.ndarray, rn
         raise AugmentationError(
             f"Augmentation {name} must return an image [H, W, {image.shape[2]}]. Received shape: {new_image.shape}."
         )
+    if keep_size and new_image.shape != image.shape:
+        raise AugmentationError(
+            f"Augmentation {name} must keep the size of its image, which is that of the network's input. "
+            f"Received: {new_image.shape[0]} x {new_image.shape[1]} for {image.shape[0]} x {image.shape[1]} pixels."
+        )
     if new_masks.shape != (*new_image.shape[:2], masks.shape[2]):
         raise AugmentationError(
             f"Augmentation {name} must return masks of shape {(*new_image.shape[:2], masks.shape[2])}, to "
@@ -86,7 +95,8 @@ def augment(augmentation: Augmentation, image: np.ndarray, masks: np.ndarray, rn
         )
     if new_image.dtype != image.dtype:
         raise AugmentationError(
-            f"Augmentation {name} must keep the image's type {image.dtype}. Received: {new_image.dtype}."
+            f"Augmentation {name} must keep the image's type {image.dtype}. Received: {new_image.dtype}. "
+            "(Normalization comes later, by itself: leave it out.)"
         )
     return new_image, new_masks.astype(bool, copy=False)
 
@@ -197,53 +207,6 @@ class Affine:
         packed = _warp(np.packbits(masks, axis=-1), matrix, cv2.INTER_NEAREST)
         new_masks = np.unpackbits(packed, axis=-1, count=masks.shape[2]).view(bool)
         return _warp(image, matrix, cv2.INTER_LINEAR), new_masks
-
-
-class ImgaugAugmentation:
-    """An imgaug augmenter as an augmentation. imgaug itself is not imported.
-
-    Masks follow only the augmenters of `GEOMETRIC_AUGMENTERS`; the library is told so by the hooks it has for
-    this. The augmenter is seeded anew for each image where it has a way to be (`seed_`, or `reseed` in older
-    releases).
-    """
-
-    def __init__(self, augmenter: Any) -> None:
-        self.augmenter = augmenter
-        # Making it deterministic moves the augmenter's own random state.
-        self._lock = threading.Lock()
-
-    def __call__(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Pair:
-        seed = int(rng.integers(1, 2**31 - 1))
-        with self._lock:
-            fixed = self.augmenter.to_deterministic()
-            if hasattr(fixed, "seed_"):
-                fixed.seed_(seed, deterministic_too=True)
-            elif hasattr(fixed, "reseed"):
-                fixed.reseed(seed, deterministic_too=True)
-        new_image = fixed.augment_image(image)
-        # As 0 and 255, interpolation followed by a threshold halfway comes down to the nearest side of the
-        # outline.
-        layers = [
-            fixed.augment_image(masks[..., i].astype(np.uint8) * 255, hooks=_GeometryOnly()) >= 128
-            for i in range(masks.shape[2])
-        ]
-        return new_image, np.stack(layers, axis=-1) if layers else np.zeros((*new_image.shape[:2], 0), bool)
-
-
-class _GeometryOnly:
-    """imgaug's hooks: which augmenters touch the array at hand."""
-
-    def is_activated(self, images: Any, augmenter: Any, parents: Any, default: bool) -> bool:
-        return default and type(augmenter).__name__ in GEOMETRIC_AUGMENTERS
-
-    def is_propagating(self, images: Any, augmenter: Any, parents: Any, default: bool) -> bool:
-        return default
-
-    def preprocess(self, images: Any, augmenter: Any, parents: Any) -> Any:
-        return images
-
-    def postprocess(self, images: Any, augmenter: Any, parents: Any) -> Any:
-        return images
 
 
 def _warp(array: np.ndarray, matrix: np.ndarray, interpolation: int) -> np.ndarray:

@@ -76,6 +76,7 @@ class BatchLoader:
             LOADER_WORKERS.
         no_augmentation_sources: sources whose images are not augmented.
         batch_size: None: the configuration's BATCH_SIZE.
+        part: (number, of how many): only that part of each batch is made, for processes that share it.
 
     Raises:
         DatasetError: no images, not prepared, or not of the configuration's classes.
@@ -94,10 +95,19 @@ class BatchLoader:
         workers: int | None = None,
         no_augmentation_sources: Collection[str] | None = None,
         batch_size: int | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.dataset = dataset
         self.seed = _whole("seed", config.SEED if seed is None else seed, 0)
         self.batch_size = _whole("batch_size", config.BATCH_SIZE if batch_size is None else batch_size, 1)
+        number, parts = part
+        if self.batch_size % parts or not 0 <= number < parts:
+            raise ValueError(
+                f"part must be (number, parts): the parts divide the batch of {self.batch_size}, and the number is "
+                f"below them. Received: {part}."
+            )
+        size = self.batch_size // parts
+        self._slots = slice(number * size, (number + 1) * size)
         self.workers = _whole("workers", config.LOADER_WORKERS if workers is None else workers, 0)
         self._step = _whole("start_step", start_step, 0)
         self._maker = SampleMaker(dataset, config, augmentation, no_augmentation_sources)
@@ -122,7 +132,9 @@ class BatchLoader:
         With SKIP_EMPTY_IMAGES, an image turns out to be empty when it is loaded: of batches lately made,
         these are the images that took the empty ones' places; of others, those that are to be tried first.
         """
-        return list(self._substitutes.get(step) or self._schedule.image_ids(step))
+        image_ids = self._schedule.image_ids(step)
+        image_ids[self._slots] = self._substitutes.get(step) or image_ids[self._slots]
+        return image_ids
 
     def __iter__(self) -> Iterator[Sample]:
         return self
@@ -167,7 +179,7 @@ class BatchLoader:
             self._submit_ahead()
             results = [self._result(step, future) for future in self._pending[0][1]]
         image_ids, samples = zip(*results, strict=True)
-        if list(image_ids) != self._schedule.image_ids(step):
+        if list(image_ids) != self._schedule.image_ids(step)[self._slots]:
             self._substitutes[step] = list(image_ids)
             if len(self._substitutes) > _SUBSTITUTES_KEPT:
                 del self._substitutes[next(iter(self._substitutes))]
@@ -181,7 +193,7 @@ class BatchLoader:
                 *self._schedule.place(step, slot),
                 np.random.default_rng([_SAMPLE, self.seed, step, slot]),
             )
-            for slot in range(self.batch_size)
+            for slot in range(self.batch_size)[self._slots]
         ]
 
     def _submit_ahead(self) -> None:

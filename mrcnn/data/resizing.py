@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrcnn.config import RESIZE_MODES, SIZE_MULTIPLE, nearest_sizes
+from mrcnn.config import MASK_GRIDS, RESIZE_MODES, SIZE_MULTIPLE, nearest_sizes
 
 Window = tuple[int, int, int, int]
 Padding = list[tuple[int, int]]
 Taps = Sequence[np.ndarray]
-
-MASK_GRIDS = ("legacy", "image")
 
 # Output values that are worked on at a time: a few arrays of this many doubles stay in a core's cache.
 _BLOCK = 1 << 15

@@ -51,7 +51,7 @@ def load_image_gt(
         config: its sizes and classes are used.
         image_id: number of the image in the dataset.
         augmentation: None, or what `mrcnn.data.augmentation.as_augmentation` takes; it gets the image as it
-            was loaded, before it is resized.
+            was loaded, before it is resized. legacy: an imgaug augmenter gets it resized and padded.
         rng: draws the augmentation, and the crop in resize mode "crop". None: a generator with seed 0.
         use_mini_mask: None: as USE_MINI_MASK says.
 
@@ -72,7 +72,8 @@ def load_image_gt(
     check_dataset(dataset, config)
     image = as_channels(dataset.load_image(image_id), config.IMAGE_CHANNEL_COUNT)
     masks, class_ids = _check_masks(dataset, image_id, image.shape, dataset.load_mask(image_id))
-    if augmentation is not None:
+    late = getattr(augmentation, "after_resizing", False)
+    if augmentation is not None and not late:
         image, masks = augment(augmentation, image, masks, rng)
 
     original_shape = image.shape
@@ -86,7 +87,9 @@ def load_image_gt(
         generator=rng,
     )
     check_molded_size(image.shape, mode)
-    masks = resize_mask(masks, scale, padding, crop)
+    masks = resize_mask(masks, scale, padding, crop, config.MASK_GRID)
+    if late:
+        image, masks = augment(augmentation, image, masks, rng, keep_size=True)
 
     boxes = extract_bboxes(masks)
     visible = boxes.any(axis=1)
@@ -133,6 +136,8 @@ def _check_masks(
             f"Masks must be [{height}, {width}, N] as the image is. Received: shape {masks.shape}."
             + (" Is the photo turned by its EXIF orientation, and its annotation not?" if turned else "")
         )
+    if class_ids.dtype.kind == "f" and (class_ids % 1 == 0).all():
+        class_ids = class_ids.astype(np.int32)  # np.ones(count), as many datasets have it
     if class_ids.shape != (masks.shape[2],) or not np.issubdtype(class_ids.dtype, np.integer):
         raise DatasetError(
             f"load_mask must return one whole number in class_ids for each of its {masks.shape[2]} masks. "
