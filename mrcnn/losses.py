@@ -6,12 +6,14 @@ float32, and 0 where it has nothing to judge. Faster R-CNN, equation 1; Mask R-C
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from mrcnn.config import LOSS_NAMES
+from mrcnn.ops import replicas
 from mrcnn.ops.nms import gather
 
 # Probabilities are kept this far from 0 and 1 before the logarithm.
@@ -31,9 +33,8 @@ def _cross_entropy(classes: Any, logits: Any) -> Any:
 
 
 def _mean(values: Any, weights: Any) -> Any:
-    """Mean of the values whose weight is 1; 0 where there is none."""
-    total = ops.sum(weights)
-    return ops.sum(ops.where(weights > 0, values, 0.0)) / ops.maximum(total, 1.0)
+    """Mean of the values whose weight is 1; 0 where there is none. It is the whole batch's on several devices too."""
+    return replicas.quotient(ops.sum(ops.where(weights > 0, values, 0.0)), ops.sum(weights))
 
 
 def rpn_class_loss(rpn_match: Any, rpn_class_logits: Any) -> Any:
@@ -59,15 +60,22 @@ def rpn_bbox_loss(target_bbox: Any, rpn_match: Any, rpn_bbox: Any) -> Any:
     return _mean(smooth_l1(targets, rpn_bbox), weights)
 
 
-def mrcnn_class_loss(target_class_ids: Any, pred_class_logits: Any, active_class_ids: Any) -> Any:
+def mrcnn_class_loss(
+    target_class_ids: Any, pred_class_logits: Any, active_class_ids: Any, per_image: bool = False
+) -> Any:
     """Cross-entropy of each ROI, counted where the *predicted* class is one that the image's source knows.
 
     target_class_ids [B, T] int32; pred_class_logits [B, T, K]; active_class_ids [B, K] of 0 and 1.
 
-    `legacy:` image 0's active classes hold for the whole batch, and padding rows count as background.
+    `legacy:` image 0's active classes hold for the whole batch unless `per_image` is True, and padding rows count as
+    background.
     """
     predicted = ops.argmax(pred_class_logits, axis=-1)
-    active = ops.cast(ops.take(active_class_ids[0], predicted), "float32")
+    active = ops.cast(active_class_ids, "float32")
+    if per_image:
+        active = ops.take_along_axis(active, predicted, axis=1)
+    else:
+        active = ops.take(replicas.first(active[0]), predicted)
     return _mean(_cross_entropy(target_class_ids, pred_class_logits), active)
 
 
@@ -107,15 +115,20 @@ LOSSES = {
 
 @keras.saving.register_keras_serializable("mrcnn")
 class LossLayer(keras.layers.Layer):
-    """One of the five losses as a layer, named like the loss: its inputs are the function's arguments, in order."""
+    """One of the five losses as a layer, named like the loss: its inputs are the function's arguments, in order, and
+    `options` those that are no tensors."""
 
-    def __init__(self, name: str, **kwargs: Any) -> None:
+    def __init__(self, name: str, options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         if name not in LOSSES:
             raise ValueError(f"A LossLayer is named after its loss: {', '.join(LOSS_NAMES)}. Received: {name!r}.")
         super().__init__(**{"name": name, "dtype": "float32", **kwargs})
+        self.options = dict(options or {})
 
     def call(self, *tensors: Any) -> Any:
-        return LOSSES[self.name](*tensors)
+        return LOSSES[self.name](*tensors, **self.options)
 
     def compute_output_spec(self, *tensors: Any) -> Any:
         return keras.KerasTensor((), "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "options": dict(self.options)}

@@ -129,7 +129,9 @@ def _build_training(config: Config, model_class: Callable[..., keras.Model]) -> 
     losses = [
         LossLayer("rpn_class_loss")(rpn_match, rpn_class_logits),
         LossLayer("rpn_bbox_loss")(target_rpn_bbox, rpn_match, rpn_bbox),
-        LossLayer("mrcnn_class_loss")(target_class_ids, class_logits, meta["active_class_ids"]),
+        LossLayer("mrcnn_class_loss", {"per_image": config.ACTIVE_CLASSES_PER_IMAGE})(
+            target_class_ids, class_logits, meta["active_class_ids"]
+        ),
         LossLayer("mrcnn_bbox_loss")(target_bbox, target_class_ids, mrcnn_bbox),
         LossLayer("mrcnn_mask_loss")(target_mask, target_class_ids, mrcnn_mask),
     ]

@@ -41,6 +41,12 @@ class ProposalLayer(keras.layers.Layer):
 
     def call(self, rpn_class: Any, rpn_bbox: Any, anchors: Any) -> Any:
         """rpn_class [B, A, 2], rpn_bbox [B, A, 4] and anchors [B, A, 4] -> proposals [B, R, 4]."""
+        _, _, boxes, indices, kept = self.steps(rpn_class, rpn_bbox, anchors)
+        return ops.where(kept[..., None], gather(boxes, indices), 0.0)
+
+    def steps(self, rpn_class: Any, rpn_bbox: Any, anchors: Any) -> tuple[Any, Any, Any, Any, Any]:
+        """As `call` -> the anchors that score best [B, N, 4], these moved, and clipped to the image; the indices
+        [B, R] of the proposals among them, and which of these are real [B, R]."""
         count, scored = anchors.shape[1], rpn_class.shape[1]
         if count is not None and scored is not None and count != scored:
             raise ValueError(
@@ -52,9 +58,10 @@ class ProposalLayer(keras.layers.Layer):
         )
         scores, best = top_k(rpn_class[..., 1], limit)
         deltas = ops.multiply(gather(rpn_bbox, best), self.bbox_std_dev)
-        boxes = clip_boxes(decode_deltas(gather(anchors, best), deltas), (0.0, 0.0, 1.0, 1.0))
-        indices, kept = non_max_suppression(boxes, scores, self.proposal_count, self.nms_threshold)
-        return ops.where(kept[..., None], gather(boxes, indices), 0.0)
+        chosen = gather(anchors, best)
+        moved = decode_deltas(chosen, deltas)
+        boxes = clip_boxes(moved, (0.0, 0.0, 1.0, 1.0))
+        return chosen, moved, boxes, *non_max_suppression(boxes, scores, self.proposal_count, self.nms_threshold)
 
     def compute_output_spec(self, rpn_class: Any, rpn_bbox: Any, anchors: Any) -> Any:
         return keras.KerasTensor((rpn_class.shape[0], self.proposal_count, 4), "float32")

@@ -54,25 +54,28 @@ def resnet(
 
 def bottleneck(
     x: Any,
-    inner: int,
+    inner: int | tuple[int, int],
     outer: int,
     name: str,
     train_bn: bool | None,
     *,
     strides: int = 1,
     project: bool = False,
+    kernel_size: int = 3,
+    use_bias: bool = True,
 ) -> Any:
     """1x1, 3x3, 1x1 convolutions and a shortcut; `project` gives the shortcut a 1x1 convolution. The stride sits in
     the first 1x1, as in the paper, and not in the 3x3 as in later implementations."""
     conv, bn = f"res{name}_branch", f"bn{name}_branch"
+    first, second = inner if isinstance(inner, tuple) else (inner, inner)
     shortcut = x
-    x = layers.Conv2D(inner, 1, strides=strides, name=conv + "2a")(x)
+    x = layers.Conv2D(first, 1, strides=strides, use_bias=use_bias, name=conv + "2a")(x)
     x = layers.Activation("relu")(BatchNorm(train_bn, name=bn + "2a")(x))
-    x = layers.Conv2D(inner, 3, padding="same", name=conv + "2b")(x)
+    x = layers.Conv2D(second, kernel_size, padding="same", use_bias=use_bias, name=conv + "2b")(x)
     x = layers.Activation("relu")(BatchNorm(train_bn, name=bn + "2b")(x))
-    x = BatchNorm(train_bn, name=bn + "2c")(layers.Conv2D(outer, 1, name=conv + "2c")(x))
+    x = BatchNorm(train_bn, name=bn + "2c")(layers.Conv2D(outer, 1, use_bias=use_bias, name=conv + "2c")(x))
     if project:
-        shortcut = layers.Conv2D(outer, 1, strides=strides, name=conv + "1")(shortcut)
+        shortcut = layers.Conv2D(outer, 1, strides=strides, use_bias=use_bias, name=conv + "1")(shortcut)
         shortcut = BatchNorm(train_bn, name=bn + "1")(shortcut)
     return layers.Activation("relu", name=f"res{name}_out")(layers.Add()([x, shortcut]))
 

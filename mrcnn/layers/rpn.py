@@ -26,6 +26,12 @@ def build_rpn_model(anchor_stride: int, anchors_per_location: int, depth: int, c
         [B, A, 2], deltas [B, A, 4].
     """
     feature_map = layers.Input((None, None, depth), name="input_rpn_feature_map")
+    outputs = rpn_head(feature_map, anchor_stride, anchors_per_location, conv_size)
+    return keras.Model(feature_map, outputs, name="rpn_model")
+
+
+def rpn_head(feature_map: Any, anchor_stride: int, anchors_per_location: int, conv_size: int = 512) -> list[Any]:
+    """The layers of `build_rpn_model`, on one feature map; arguments and results as there."""
     shared = layers.Conv2D(
         conv_size, 3, strides=anchor_stride, padding="same", activation="relu", name="rpn_conv_shared"
     )(feature_map)
@@ -35,7 +41,7 @@ def build_rpn_model(anchor_stride: int, anchors_per_location: int, depth: int, c
     probabilities = layers.Softmax(dtype="float32", name="rpn_class_xxx")(logits)
     deltas = layers.Conv2D(4 * anchors_per_location, 1, dtype="float32", name="rpn_bbox_pred")(shared)
     deltas = layers.Reshape((-1, 4), dtype="float32")(deltas)
-    return keras.Model(feature_map, [logits, probabilities, deltas], name="rpn_model")
+    return [logits, probabilities, deltas]
 
 
 def region_proposal_network(

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from mrcnn.ops import replicas
 from mrcnn.ops.boxes import compute_overlaps, encode_deltas
 from mrcnn.ops.nms import gather
 from mrcnn.ops.roi_align import crop_bilinear
@@ -123,7 +124,7 @@ class DetectionTargetLayer(keras.layers.Layer):
     def _keys(self, mask: Any) -> Any:
         shape = ops.shape(mask)
         if self.shuffle:
-            return keras.random.uniform(shape, seed=self.generator)
+            return replicas.rows(lambda count: keras.random.uniform((count, shape[1]), seed=self.generator), shape[0])
         return ops.broadcast_to(ops.cast(ops.arange(shape[1], 0, -1), "float32")[None], shape)
 
     def _crop_masks(self, rois: Any, matched: Any, gt_index: Any, gt_masks: Any, is_positive: Any) -> Any:
