@@ -180,6 +180,10 @@ class Detector:
             _Prepared(None, np.asarray(molded, np.float32), np.asarray(meta))
             for molded, meta in zip(molded_images, image_metas, strict=True)
         ]
+        if verbose:
+            print(f"Processing {len(prepared)} images")
+            for one in prepared:
+                log("image", one.molded)
         found = self._run(prepared, verbose) if prepared else []
         return [self._finish(one, raw, masks) for one, raw in zip(prepared, found, strict=True)]
 

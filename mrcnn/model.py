@@ -1,9 +1,11 @@
-"""MaskRCNN: the facade that people know, over network, weights, training and inference."""
+"""MaskRCNN: the facade that people know, over network, weights, training and inference; and, under their old names, the
+functions and layers that scripts call beside it (see `mrcnn.legacy`)."""
 
 from __future__ import annotations
 
 import datetime
-import re
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +13,26 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn import training, weights
+from mrcnn import graph_queries, training, weights
 from mrcnn.config import Config
 from mrcnn.data import molding
+from mrcnn.devices import choose_devices
 from mrcnn.downloads import fetch_weights
 from mrcnn.engines.base import check_threads, precision_name
 from mrcnn.engines.keras_engine import set_threads
 from mrcnn.engines.opening import ENGINES
-from mrcnn.inference import Detector, anchor_cache, log
+from mrcnn.habits import eagerly
+from mrcnn.inference import ANCHOR_SETS_KEPT, Detector, log
+from mrcnn.keras_model import Network, load_by_name
+from mrcnn.legacy import names
+from mrcnn.legacy.names import *  # noqa: F403
 from mrcnn.network import build_network
+from mrcnn.ops.anchors import pyramid_anchors
+from mrcnn.ops.boxes import normalize_boxes
+from mrcnn.parallel import data_parallel
+from mrcnn.runs import newest_checkpoint, time_and_epoch
 
-__all__ = ["MaskRCNN", "log"]
-
-# .../<name>YYYYMMDDTHHMM/mask_rcnn_<name>_EEEE.h5
-_TIME = r"\d{8}T\d{4}"
-_CHECKPOINT = re.compile(rf"(?P<dir>.*[/\\][^/\\]*{_TIME})[/\\]mask_rcnn_[^/\\]*_(?P<epoch>\d{{4,}})\.h5")
+__all__ = ["MaskRCNN", "log", *names.__all__]
 
 
 class MaskRCNN:
@@ -64,6 +71,7 @@ class MaskRCNN:
         threads: int | None = None,
     ) -> None:
         check_threads(threads)
+        choose_devices(config.GPUS, config.GPU_MEMORY)
         if engine not in ("auto", *ENGINES):
             raise ValueError(f"engine must be auto, {', '.join(ENGINES)}. Received: {engine!r}.")
         if engine == "keras":
@@ -80,18 +88,27 @@ class MaskRCNN:
         self.anchors: np.ndarray | None = None
         self._resume_from: Path | None = None
         self._detector: Detector | None = None
-        self._anchors_of = anchor_cache(config)
+        self._anchor_cache: dict[tuple[int, ...], np.ndarray] = {}  # normalized anchors by the shape of the image
+        self._pixel_anchors: dict[tuple[int, ...], np.ndarray] = {}
+        self._anchor_lock = threading.Lock()
         self.set_log_dir()
         self.keras_model = self.build(mode, config)
 
+    @eagerly
     def build(self, mode: str, config: Config) -> keras.Model:
         """Build the network of a mode; see `build_network` for its inputs and outputs."""
         if mode == "training":
-            return build_network(config, mode, training.TrainingModel)
-        return build_network(config, mode)
+            parallel = data_parallel(config)
+            with parallel.building():
+                network = build_network(config, mode, training.TrainingModel)
+                network.configure(config.LOSS_WEIGHTS, config.WEIGHT_DECAY)  # for scripts that compile it themselves
+            network.data_parallel = parallel
+            return network
+        return build_network(config, mode, Network)
 
     # Weights
 
+    @eagerly
     def load_weights(
         self, filepath: str | Path, by_name: bool = False, exclude: Iterable[str] | None = None
     ) -> weights.LoadReport:
@@ -100,9 +117,11 @@ class MaskRCNN:
         Args:
             filepath: a `.h5` or `.weights.h5` file; or "coco" for the released weights, "imagenet" for those of a
                 ResNet-50 backbone (both are downloaded and kept), "last" for the newest checkpoint of this model.
-            by_name: nothing changes with it, for weights are always found by name; but a file that holds a backbone
-                alone is refused without it.
+            by_name: weights are always found by name. True: a backbone alone will do, and one of another depth, a
+                ResNet-50's for a ResNet-101 or the other way round; what is left out is named in a warning.
             exclude: names of layers to leave as they are, such as those that depend on the number of classes.
+
+        A file for RGB images fits a network for images of other channels too; see `mrcnn.weights.channels`.
 
         Returns:
             A report of what was loaded.
@@ -118,14 +137,17 @@ class MaskRCNN:
             filepath = fetch_weights(str(filepath))
         elif filepath == "last":
             filepath = self.find_last()
-        if by_name and only is None and weights.inspect_weights(filepath).kind == "backbone only":
-            only = "backbone"
-        report = weights.load_weights(self.keras_model, filepath, exclude=exclude, only=only)
+        channels = {"adapt_channels": True, "rgb_channels": self.config.RGB_CHANNELS}
+        if by_name and only is None:
+            report = load_by_name(self.keras_model, filepath, exclude, **channels)
+        else:
+            report = weights.load_weights(self.keras_model, filepath, exclude, only, **channels)
         if not self._runs_itself:
             self._detector = None
         self.set_log_dir(filepath)
         return report
 
+    @eagerly
     def save_weights(self, filepath: str | Path) -> None:
         """Save the weights, with the configuration, to a `.h5` file (which the original reads) or `.weights.h5`."""
         metadata = {"config": self.config.to_dict(), "epoch": self.epoch}
@@ -141,31 +163,20 @@ class MaskRCNN:
         Raises:
             FileNotFoundError: there is none under `model_dir`.
         """
-        name = (self.config.NAME or "").lower()
-        root = Path(self.model_dir)
-        pattern = re.compile(re.escape(name) + _TIME)
-        runs = sorted(d for d in root.iterdir() if d.is_dir() and pattern.fullmatch(d.name)) if root.is_dir() else []
-        if not runs:
-            raise FileNotFoundError(f"No training run of {name!r} in {root}: no folder {name}YYYYMMDDTHHMM there.")
-        for run in reversed(runs):  # one that was stopped in its first epoch has none
-            checkpoints = sorted(run.glob("mask_rcnn*.h5"))
-            if checkpoints:
-                return str(checkpoints[-1])
-        raise FileNotFoundError(f"No checkpoint (mask_rcnn*.h5) in {runs[-1]}: no epoch was finished.")
+        return newest_checkpoint(self.model_dir, (self.config.NAME or "").lower())
 
     def set_log_dir(self, model_path: str | Path | None = None) -> None:
-        """Choose the directory of this run: a new one, or, for a checkpoint's path, the one to go on in."""
+        """Choose the directory of this run under `model_dir`: a new one, or, for a checkpoint's path
+        (.../<name>YYYYMMDDTHHMM/mask_rcnn_<name>_EEEE.h5), that of its time, and its epoch."""
         self.epoch = 0
         self._resume_from = None
         name = (self.config.NAME or "").lower()
-        run_dir = Path(self.model_dir) / f"{name}{datetime.datetime.now():%Y%m%dT%H%M}"
-        match = _CHECKPOINT.fullmatch(str(Path(model_path).absolute())) if model_path else None
-        if match:
-            self.epoch = int(match["epoch"])
-            run_dir = Path(match["dir"])
-            if self.mode == "training":
-                self._resume_from = Path(model_path)
-                print(f"Re-starting from epoch {self.epoch}")
+        time, run = f"{datetime.datetime.now():%Y%m%dT%H%M}", time_and_epoch(model_path)
+        if run is not None:
+            time, self.epoch = run
+            self._resume_from = Path(model_path)
+            print(f"Re-starting from epoch {self.epoch}")
+        run_dir = Path(self.model_dir) / f"{name}{time}"
         self.log_dir = str(run_dir)
         self.checkpoint_path = str(run_dir / f"mask_rcnn_{name}_{{epoch:04d}}.h5")
 
@@ -179,12 +190,14 @@ class MaskRCNN:
     def set_trainable(
         self, layer_regex: str, keras_model: keras.Model | None = None, indent: int = 0, verbose: int = 1
     ) -> None:
-        """Let the layers whose whole name matches train, and no others."""
+        """Let the layers whose whole name matches train, and no others; `verbose` 1 prints which."""
         chosen = training.set_trainable(keras_model or self.keras_model, layer_regex)
+        if verbose and keras_model is None:
+            print("Selecting layers to train")
         if verbose:
-            pad = " " * indent
-            print("\n".join([f"{pad}Training {len(chosen)} layers", *(f"{pad}  {name}" for name in chosen)]))
+            print("\n".join(f"{'':{indent}}{name:20}   ({kind})" for name, kind in chosen.items()))
 
+    @eagerly
     def train(
         self,
         train_dataset: Any,
@@ -227,8 +240,10 @@ class MaskRCNN:
         if self.epoch >= epochs:
             print(f"Nothing to train: {self.epoch} epochs are done, and epochs is {epochs}, the last one.")
             return None
-        chosen = training.set_trainable(self.keras_model, pattern)
-        if not chosen:
+        print(f"\nStarting at epoch {self.epoch}. LR={learning_rate}\n")
+        print(f"Checkpoint Path: {self.checkpoint_path}")
+        self.set_trainable(pattern)
+        if not self.keras_model.trainable_weights:
             raise ValueError(
                 f"No layer matches layers={layers!r}. Stages: {', '.join(training.STAGES)}; or a regular expression "
                 "that matches whole names, such as 'mrcnn_.*'."
@@ -239,7 +254,6 @@ class MaskRCNN:
         if self._resume_from is not None and weights.inspect_weights(self._resume_from).has_optimizer:
             weights.load_optimizer(optimizer, self._resume_from)
         self._resume_from = None
-        print(f"Starting at epoch {self.epoch + 1} of {epochs}: {len(chosen)} layers train. Log: {self.log_dir}")
         return training.fit(
             self.keras_model,
             self.config,
@@ -258,10 +272,12 @@ class MaskRCNN:
 
     # Inference
 
+    @eagerly
     def detect(self, images: Sequence[Any], verbose: int = 0, masks: str = "bool") -> list[dict[str, Any]]:
         """Find the objects in any number of images of any sizes; see `Detector.detect`."""
         return self.detector.detect(images, verbose, masks)
 
+    @eagerly
     def detect_molded(
         self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0, masks: str = "bool"
     ) -> list[dict[str, Any]]:
@@ -283,8 +299,10 @@ class MaskRCNN:
         return self.engine == "keras" and self.precision == "float32"
 
     def mold_inputs(self, images: Sequence[Any]) -> tuple[Any, np.ndarray, np.ndarray]:
-        """See `mrcnn.data.molding.mold_inputs`."""
-        return molding.mold_inputs(images, self.config)
+        """See `mrcnn.data.molding.mold_inputs`; the molded images are float64 here, as they were in the original."""
+        molded, metas, windows = molding.mold_inputs(images, self.config)
+        alike = isinstance(molded, np.ndarray)
+        return molded.astype(np.float64) if alike else [one.astype(np.float64) for one in molded], metas, windows
 
     def unmold_detections(
         self,
@@ -298,9 +316,70 @@ class MaskRCNN:
         return molding.unmold_detections(detections, mrcnn_mask, original_image_shape, image_shape, window)
 
     def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
-        """Normalized anchors [A, 4] for molded images of a shape; `self.anchors` has them in pixels afterwards."""
-        self.anchors, normalized = self._anchors_of((int(image_shape[0]), int(image_shape[1])))
+        """Normalized anchors [A, 4] float32 for molded images of a shape; `self.anchors` has them in pixels afterwards.
+        Those of the last few shapes are kept in `_anchor_cache`."""
+        shape = tuple(int(side) for side in image_shape)
+        with self._anchor_lock:
+            normalized, pixels = self._anchor_cache.get(shape), self._pixel_anchors.get(shape)
+            if normalized is None or pixels is None:
+                pixels = pyramid_anchors(self.config, shape[:2])
+                normalized = normalize_boxes(pixels, shape[:2])
+                for kept, value in ((self._anchor_cache, normalized), (self._pixel_anchors, pixels)):
+                    kept[shape] = value
+                    while len(kept) > ANCHOR_SETS_KEPT:
+                        kept.pop(next(iter(kept)), None)
+        self.anchors = pixels
         return normalized
+
+    # Looking into the network
+
+    def ancestor(self, tensor: Any, name: str, checked: Any = None) -> Any | None:
+        """The tensor of the network called `name` that `tensor` is computed from, or None; see
+        `mrcnn.graph_queries.ancestor`. `checked` is not looked at."""
+        return graph_queries.ancestor(tensor, name)
+
+    def find_trainable_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        """The layer that holds the weights: the one inside, of a wrapper such as `TimeDistributed`; else itself."""
+        return self.find_trainable_layer(layer.layer) if isinstance(layer, keras.layers.Wrapper) else layer
+
+    def get_trainable_layers(self) -> list[keras.layers.Layer]:
+        """The network's layers that have weights; the region proposal network (`rpn_model`) counts as one."""
+        layers = [self.find_trainable_layer(layer) for layer in self.keras_model.layers]
+        return [layer for layer in layers if layer.weights]
+
+    @eagerly
+    def run_graph(
+        self, images: Any, outputs: Any, image_metas: np.ndarray | None = None
+    ) -> OrderedDict[str, np.ndarray]:
+        """Values of tensors inside the network for images, printing a line about each.
+
+        Args:
+            images: a list of images as for `detect`; or, with `image_metas`, molded images [B, h, w, C].
+            outputs: pairs (a name of your choice, a tensor of the network), or a dict. Tensors are had by
+                `keras_model.get_layer(name).output` and `ancestor`.
+            image_metas: [B, 12 + K] of molded images.
+
+        Returns:
+            Arrays by these names, in their order.
+
+        Raises:
+            TypeError: an output that is no tensor of the network.
+            ValueError: one that needs targets, which only training has.
+        """
+        molded = images
+        if image_metas is None:
+            molded, image_metas, _ = self.mold_inputs(images)
+        molded = np.asarray(molded, np.float32)
+        anchors = self.get_anchors(molded.shape[1:])
+        inputs = {
+            "input_image": molded,
+            "input_image_meta": np.asarray(image_metas, np.float32),
+            "input_anchors": np.broadcast_to(anchors, (len(molded), *anchors.shape)),
+        }
+        values = OrderedDict(graph_queries.run(inputs, OrderedDict(outputs)))
+        for name, value in values.items():
+            log(name, value)
+        return values
 
     def _require(self, mode: str, action: str) -> None:
         if self.mode != mode:

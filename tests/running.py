@@ -78,9 +78,9 @@ def variable_gradients(
     return [to_numpy(o) for o in outputs], {n: to_numpy(g) for n, g in zip(names, found, strict=True)}
 
 
-def call(network: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Outputs of a network at inference."""
-    tensors = [keras.ops.convert_to_tensor(np.asarray(x, np.float32)) for x in inputs]
+def call(network: keras.Model, inputs: list[np.ndarray], dtype: Any = np.float32) -> list[np.ndarray]:
+    """Outputs of a network at inference; `dtype` None leaves that of the inputs."""
+    tensors = [keras.ops.convert_to_tensor(np.asarray(x, dtype)) for x in inputs]
     if keras.backend.backend() == "jax":
         import jax
 

@@ -51,6 +51,7 @@ def test_mold_inputs_golden(name):
     data, model = golden.load(name), golden_model(name)
     molded, metas, windows = model.mold_inputs([data["image0"]])
     golden.check(f"{name} input_image", molded, data["input_image"], atol=1e-5)
+    assert molded.dtype == np.float64
     golden.check(f"{name} input_image_meta", metas, data["input_image_meta"], atol=1e-6)
     golden.check(f"{name} windows", windows, data["windows"])
     golden.check(f"{name} input_anchors", model.get_anchors(molded.shape[1:])[None], data["input_anchors"], atol=1e-7)
@@ -96,11 +97,18 @@ def test_detect_says_which_image_it_cannot_take():
 
 
 def test_detect_verbose_prints_what_goes_in(capsys):
-    shapes_model().detect([np.zeros((64, 64, 3), np.uint8)], verbose=1)
-    printed = capsys.readouterr().out
-    assert "Processing 1 images" in printed
-    for name in ("image", "molded_images", "image_metas", "anchors"):
-        assert f"\n{name} " in printed
+    model, image = shapes_model(), np.zeros((64, 64, 3), np.uint8)
+    model.detect([image], verbose=1)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [
+        "Processing 1 images",
+        "image                    shape: (64, 64, 3)           min:    0.00000  max:    0.00000  uint8",
+    ]
+    names = ["Processing", "image", "molded_images", "image_metas", "anchors"]
+    assert [line.split(" ")[0] for line in printed] == names
+    molded, metas, _ = model.mold_inputs([image])
+    model.detect_molded(molded, metas, verbose=1)
+    assert [line.split(" ")[0] for line in capsys.readouterr().out.splitlines()] == names
 
 
 def test_weights_saved_by_the_model_tell_their_configuration(tmp_path):
@@ -180,6 +188,9 @@ def test_resnet101_of_81_classes_takes_the_released_layout_and_a_large_image(tmp
     with pytest.raises(WeightsError, match="NUM_CLASSES is 2, the file has 81: exclude"):
         other.load_weights(path, by_name=True)
     exclude = ["mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_bbox", "mrcnn_mask"]
+    for forgotten in ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask"):
+        with pytest.raises(WeightsError, match=rf"exclude {forgotten}\.\n.*{forgotten}/kernel: model \("):
+            other.load_weights(path, by_name=True, exclude=[name for name in exclude if name != forgotten])
     assert set(other.load_weights(path, by_name=True, exclude=exclude).excluded) <= set(exclude)
 
 

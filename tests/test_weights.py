@@ -181,6 +181,12 @@ def test_other_number_of_classes(saved):
     )
     assert {mismatch.layer for mismatch in report.mismatched} == {*CLASS_LAYERS} - {"mrcnn_bbox"}
     assert "mrcnn_mask/bias: model (2,), file (3,)" in str(report)
+    for forgotten in ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask"):
+        exclude = [*(layer for layer in CLASS_LAYERS if layer != forgotten), "mrcnn_bbox"]
+        with pytest.raises(
+            WeightsError, match=rf"NUM_CLASSES is 2, the file has 3: exclude {forgotten}\.\n.*{forgotten}/"
+        ):
+            load_weights(other, path, exclude=exclude)
     before = values(other)
     report = load_weights(other, path, exclude=CLASS_LAYERS)
     assert report.excluded == ("mrcnn_bbox_fc", "mrcnn_class_logits", "mrcnn_mask")

@@ -53,6 +53,10 @@ _FIELDS = {
     "POOL_SIZE": ("mrcnn_class_conv1", "kernel", 0, 4, 0, 1),
     "MASK_CONV_SIZE": ("mrcnn_mask_conv1", "bias", 1, 1, 0, 1),
 }
+# The same field in other layers, for when the one above is left out.
+_OTHER_PLACES = {
+    "NUM_CLASSES": (("mrcnn_mask", "bias", 1, 1, 0, 1), ("mrcnn_bbox_fc", "bias", 1, 1, 0, 4)),
+}
 
 Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 
@@ -193,11 +197,13 @@ def shapes_of(contents: Contents) -> dict[str, dict[str, tuple[int, ...]]]:
 def deduce_fields(shapes: Shapes) -> dict[str, int]:
     """The Config fields that the shapes of weights give away."""
     fields = {}
-    for name, (layer, weight, index, dimensions, axis, divisor) in _FIELDS.items():
-        weights = shapes.get(layer, {})
-        shape = weights.get(weight, weights.get(str(index)))
-        if shape is not None and len(shape) == dimensions:
-            fields[name] = shape[axis] // divisor
+    for name, place in _FIELDS.items():
+        for layer, weight, index, dimensions, axis, divisor in (place, *_OTHER_PLACES.get(name, ())):
+            weights = shapes.get(layer, {})
+            shape = weights.get(weight, weights.get(str(index)))
+            if shape is not None and len(shape) == dimensions:
+                fields[name] = shape[axis] // divisor
+                break
     return fields
 
 
