@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mrcnn import config_checks as checks
+
 RESIZE_MODES = ("none", "square", "pad64", "crop")
 MASK_GRIDS = ("legacy", "image")
 BACKBONES = ("resnet50", "resnet101", "resnet14")
@@ -20,10 +22,6 @@ LOSS_NAMES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox
 SIZE_MULTIPLE = 64
 
 _META_SIZE_WITHOUT_CLASSES = 12
-
-# What GPUS and GPU_MEMORY may be, for messages.
-GPUS_WANTED = "None or numbers of GPUs, each once, such as (0, 1)"
-MEMORY_WANTED = "None, 'growth', or a number above 0, at most 1"
 
 # The levels of the pyramid that have anchors.
 _LEVELS = ("P2", "P3", "P4", "P5", "P6")
@@ -114,6 +112,12 @@ class Config:
     IMAGE_MIN_SCALE = 0
     IMAGE_CHANNEL_COUNT = 3
     MEAN_PIXEL = np.array([123.7, 116.8, 103.9])  # of each channel, in image values (RGB)
+    # (height, width), in place of the square of modes square and crop; in the other modes the size that training images
+    # come out in. (An IMAGE_SHAPE of unequal sides in a subclass means the same.)
+    IMAGE_RECTANGLE: Sequence[int] | None = None
+    # Which channels are red, green and blue, such as (2, 1, 0), for loading weights of RGB images where there are not
+    # three; None: they are not known. See `mrcnn.weights.channels`.
+    RGB_CHANNELS: Sequence[int] | None = None
 
     # Regions of interest that train the heads, and the share of positive ones.
     TRAIN_ROIS_PER_IMAGE = 200
@@ -150,12 +154,24 @@ class Config:
     WEIGHT_DECAY = 0.0001
     LOSS_WEIGHTS = dict.fromkeys(LOSS_NAMES, 1.0)
     GRADIENT_CLIP_NORM = 5.0  # of all gradients together
+    # For classes of which there are few: how much ROIs of each class count in the class loss, the background's first,
+    # relative to each other (`mrcnn data summary` proposes); and the exponent of the focal loss, which makes ROIs that
+    # are told right already count less (2 is usual; 0: all alike). See `mrcnn.losses.mrcnn_class_loss`.
+    CLASS_WEIGHTS: Sequence[float] | None = None
+    FOCAL_GAMMA = 0.0
 
     # False: the heads train on the image's own proposals in `input_roi`.
     USE_RPN_ROIS = True
 
     # Batch normalization: False = stored statistics always, None = the ordinary training flag, True = batch statistics.
     TRAIN_BN: bool | None = False
+
+    # Measure the average precision on the validation set every so many epochs, and keep the best weights in best.h5; 0:
+    # never. On so many of its images, evenly chosen; 0: on all.
+    EVALUATE_EVERY = 0
+    EVALUATE_IMAGES = 0
+    # End training (of a stage, if others follow) after so many epochs without a better result; 0: never.
+    EARLY_STOPPING = 0
 
     # Seeds the shuffling, the augmentation and the sub-sampling of targets.
     SEED = 0
@@ -172,16 +188,18 @@ class Config:
     def __init__(self) -> None:
         self._refuse_near_misses()
         for name in _DERIVED:
-            if hasattr(type(self), name):
+            if hasattr(type(self), name) and not (name == "IMAGE_SHAPE" and self._rectangle_of_shape() is not None):
                 warnings.warn(
                     f"{type(self).__name__}.{name} is ignored: it is derived from other fields "
                     "(IMAGES_PER_GPU, GPU_COUNT, IMAGE_MIN_DIM, IMAGE_MAX_DIM, NUM_CLASSES).",
                     stacklevel=2,
                 )
+        if self.IMAGE_RECTANGLE is None:
+            self.IMAGE_RECTANGLE = self._rectangle_of_shape()
         self.validate()
         self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
-        self.IMAGE_SHAPE = np.array([side, side, self.IMAGE_CHANNEL_COUNT])
+        self.IMAGE_SHAPE = np.array([*(self.IMAGE_RECTANGLE or (side, side)), self.IMAGE_CHANNEL_COUNT])
         self.IMAGE_META_SIZE = _META_SIZE_WITHOUT_CLASSES + self.NUM_CLASSES
 
     @classmethod
@@ -205,7 +223,7 @@ class Config:
         for name, value in values.items():
             if name in _DERIVED:
                 continue
-            own[name] = np.asarray(value, float) if isinstance(getattr(cls, name), np.ndarray) else value
+            own[name] = np.array(value, float, ndmin=1) if isinstance(getattr(cls, name), np.ndarray) else value
         return type(cls.__name__, (cls,), own)()
 
     def to_dict(self) -> dict[str, Any]:
@@ -237,11 +255,11 @@ class Config:
             ConfigError: names the field, the value received and what would do.
         """
         for name in _COUNTS:
-            _require(self, name, lambda v: _is_int(v) and v >= 1, "a whole number of at least 1")
-        _require(self, "GPUS", is_gpu_list, GPUS_WANTED)
-        _require(self, "GPU_MEMORY", is_gpu_memory, MEMORY_WANTED)
-        for name in ("VALIDATION_STEPS", "SEED"):
-            _require(self, name, lambda v: _is_int(v) and v >= 0, "a whole number of at least 0")
+            _require(self, name, lambda v: checks.is_whole(v) and v >= 1, "a whole number of at least 1")
+        _require(self, "GPUS", checks.is_gpu_list, checks.GPUS_WANTED)
+        _require(self, "GPU_MEMORY", checks.is_gpu_memory, checks.MEMORY_WANTED)
+        for name in ("VALIDATION_STEPS", "SEED", "EVALUATE_EVERY", "EVALUATE_IMAGES", "EARLY_STOPPING"):
+            _require(self, name, lambda v: checks.is_whole(v) and v >= 0, "a whole number of at least 0")
         for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD"):
             _require(self, name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
         _require(self, "DETECTION_MIN_CONFIDENCE", lambda v: v is None or 0 <= v <= 1, "a number from 0 to 1, or None")
@@ -264,7 +282,9 @@ class Config:
         _require(self, "MEAN_PIXEL", lambda v: np.size(v) in (1, self.IMAGE_CHANNEL_COUNT),
                  f"a number for each of the IMAGE_CHANNEL_COUNT = {self.IMAGE_CHANNEL_COUNT} channels")  # fmt: skip
         for name in ("MASK_SHAPE", "MINI_MASK_SHAPE"):
-            _require(self, name, lambda v: len(v) == 2 and all(_is_int(n) and n >= 1 for n in v), "(height, width)")
+            _require(
+                self, name, lambda v: len(v) == 2 and all(checks.is_whole(n) and n >= 1 for n in v), "(height, width)"
+            )
         if tuple(self.MASK_SHAPE) != (2 * self.MASK_POOL_SIZE, 2 * self.MASK_POOL_SIZE):
             raise ConfigError(
                 f"MASK_SHAPE must be twice MASK_POOL_SIZE, for the mask head doubles its input. Received: MASK_SHAPE "
@@ -280,12 +300,24 @@ class Config:
                      f"{what} for each of the levels {', '.join(_LEVELS)}")  # fmt: skip
         _require(self, "RPN_ANCHOR_RATIOS", lambda v: len(v) > 0 and all(r > 0 for r in v), "ratios above 0")
         _require(self, "LOSS_WEIGHTS", lambda v: set(v) <= set(LOSS_NAMES), f"weights for {', '.join(LOSS_NAMES)}")
+        _require(self, "CLASS_WEIGHTS", lambda v: checks.is_class_weights(v, self.NUM_CLASSES),
+                 checks.CLASS_WEIGHTS_WANTED)  # fmt: skip
+        _require(self, "FOCAL_GAMMA", checks.is_focal_gamma, "a number of at least 0")
+        _require(self, "RGB_CHANNELS", lambda v: checks.is_rgb_channels(v, self.IMAGE_CHANNEL_COUNT),
+                 checks.RGB_CHANNELS_WANTED)  # fmt: skip
         self._validate_sizes()
+
+    def _rectangle_of_shape(self) -> tuple[int, int] | None:
+        return checks.rectangle_of(getattr(type(self), "IMAGE_SHAPE", None), self.IMAGE_CHANNEL_COUNT)
 
     def _validate_sizes(self) -> None:
         _require(self, "IMAGE_RESIZE_MODE", lambda v: v in RESIZE_MODES, f"one of {', '.join(RESIZE_MODES)}")
         _require(self, "MASK_GRID", lambda v: v in MASK_GRIDS, f"one of {', '.join(MASK_GRIDS)}")
         _require(self, "IMAGE_MIN_SCALE", lambda v: v is None or v >= 0, "a number of at least 0")
+        _require(self, "IMAGE_RECTANGLE", lambda v: checks.is_rectangle(v, SIZE_MULTIPLE),
+                 f"None, or (height, width), each a multiple of {SIZE_MULTIPLE}")  # fmt: skip
+        if self.IMAGE_RECTANGLE is not None and self.IMAGE_RESIZE_MODE in ("square", "crop"):
+            return
         # "none" takes images as they come: the sizes are checked when an image is molded.
         sides = {
             "square": ["IMAGE_MAX_DIM"],
@@ -297,7 +329,7 @@ class Config:
             value = getattr(self, name)
             if value is None and self.IMAGE_RESIZE_MODE == "pad64":
                 continue
-            if not _is_int(value) or value < SIZE_MULTIPLE or value % SIZE_MULTIPLE:
+            if not checks.is_whole(value) or value < SIZE_MULTIPLE or value % SIZE_MULTIPLE:
                 raise ConfigError(
                     f"{name} must be a multiple of {SIZE_MULTIPLE}. Received: {value}.{nearest_sizes(value)}"
                 )
@@ -309,42 +341,12 @@ class Config:
                 continue
             if name.upper() in known and "_" in name:
                 raise ConfigError(f"Fields of Config are upper-case. Received: {name}. Did you mean {name.upper()}?")
-            near = [field for field in known if name.isupper() and _is_slip(name, field)]
+            near = [field for field in known if name.isupper() and checks.is_slip(name, field)]
             if near:
                 raise ConfigError(
                     f"{type(self).__name__}.{name} is no field of Config. Did you mean {near[0]}? "
                     "(An attribute of your own needs a name less like a field's.)"
                 )
-
-
-def is_gpu_list(value: Any) -> bool:
-    """Whether a value can be GPUS."""
-    if value is None:
-        return True
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return False
-    return all(_is_int(number) and number >= 0 for number in value) and len(set(value)) == len(value)
-
-
-def is_gpu_memory(value: Any) -> bool:
-    """Whether a value can be GPU_MEMORY."""
-    if value is None or isinstance(value, str):
-        return value in (None, "growth")
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
-
-
-def _is_slip(name: str, field: str) -> bool:
-    """Whether `name` is `field` mistyped: a letter wrong, missing or too many, or two in a long name. Names told apart
-    on purpose are not: by a number at the end, by their first letter, or short ones (NAMES beside NAME)."""
-    if len(field) <= 5 or name[0] != field[0] or name[-1].isdigit():
-        return False
-    allowed = 2 if len(field) > 10 else 1
-    row = list(range(len(field) + 1))  # Levenshtein's distance, row by row
-    for i, letter in enumerate(name, start=1):
-        previous, row = row, [i]
-        for j, other in enumerate(field, start=1):
-            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (letter != other)))
-    return row[-1] <= allowed
 
 
 def nearest_sizes(value: Any) -> str:
@@ -354,10 +356,6 @@ def nearest_sizes(value: Any) -> str:
     below = int(value // SIZE_MULTIPLE) * SIZE_MULTIPLE
     sizes = [size for size in (below, below + SIZE_MULTIPLE) if size > 0]
     return f" Nearest: {', '.join(map(str, sizes))}."
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _require(config: Config, name: str, holds: Callable[[Any], bool], wanted: str) -> None:

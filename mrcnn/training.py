@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from keras import ops
 from mrcnn.callbacks import Checkpoints, HistoryLog, NonFiniteGuard, tensorboard
 from mrcnn.config import LOSS_NAMES, Config, ConfigError
 from mrcnn.data.batches import BatchError, BatchLoader
+from mrcnn.keras_model import Network
+from mrcnn.parallel import DataParallel
 
 HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
 STAGES = {
@@ -30,7 +33,7 @@ _NOT_DECAYED = ("gamma", "beta")
 
 
 @keras.saving.register_keras_serializable("mrcnn")
-class TrainingModel(keras.Model):
+class TrainingModel(Network):
     """The training network with its objective: the weighted losses and the L2 rule.
 
     It is made like a functional `keras.Model`; `configure` comes before `compile`.
@@ -38,6 +41,7 @@ class TrainingModel(keras.Model):
 
     loss_weights: dict[str, float]
     weight_decay: float
+    data_parallel = DataParallel()  # the network has to be made in the scope of another
 
     def configure(self, loss_weights: dict[str, float], weight_decay: float) -> None:
         """Set the weights of the five losses (1 where none is named) and the factor of the L2 rule."""
@@ -54,7 +58,7 @@ class TrainingModel(keras.Model):
         total = sum(weight * loss for weight, loss in losses) + self.l2_penalty()
         for extra in self.losses:  # regularizers of a backbone of the user's own
             total = total + ops.sum(extra)
-        return total
+        return self.data_parallel.share(total)
 
     def l2_penalty(self) -> Any:
         """WEIGHT_DECAY x the sum over trainable weights, gamma and beta left out, of the *mean* of their squares.
@@ -87,22 +91,22 @@ def stage_pattern(layers: str) -> str:
     return pattern
 
 
-def set_trainable(model: keras.Model, pattern: str) -> list[str]:
+def set_trainable(model: keras.Model, pattern: str) -> dict[str, str]:
     """Let the layers whose whole name matches `pattern` train, and no others; layers of nested models count by
     their own names.
 
     Returns:
-        The names of the layers that will train.
+        The layers that will train: names, and the name of each one's class.
     """
-    chosen = []
+    chosen = {}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             layer.trainable = True
-            chosen += set_trainable(layer, pattern)
+            chosen.update(set_trainable(layer, pattern))
         elif layer.weights:
             layer.trainable = bool(re.fullmatch(pattern, layer.name))
             if layer.trainable:
-                chosen.append(layer.name)
+                chosen[layer.name] = type(layer).__name__
     return chosen
 
 
@@ -115,11 +119,12 @@ def compile_model(model: TrainingModel, config: Config, learning_rate: Any, mome
         learning_rate: a number, or a Keras learning rate schedule.
         momentum: from 0 to 1.
     """
-    model.configure(config.LOSS_WEIGHTS, config.WEIGHT_DECAY)
-    optimizer = keras.optimizers.SGD(learning_rate, momentum=momentum, global_clipnorm=config.GRADIENT_CLIP_NORM)
-    # XLA on TensorFlow knows no non-max suppression of changing length; torch.compile gains nothing here.
-    model.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
-    model.optimizer.build(model.trainable_variables)  # with mixed_float16, Keras has wrapped the one above
+    with model.data_parallel.building():
+        model.configure(config.LOSS_WEIGHTS, config.WEIGHT_DECAY)
+        optimizer = model.data_parallel.optimizer(learning_rate, momentum, config.GRADIENT_CLIP_NORM)
+        # XLA on TensorFlow knows no non-max suppression of changing length; torch.compile gains nothing here.
+        model.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
+        model.optimizer.build(model.trainable_variables)  # with mixed_float16, Keras has wrapped the one above
 
 
 def fit(
@@ -150,91 +155,131 @@ def fit(
         BatchError: an image that cannot be loaded; names it.
         TrainingError: a loss that is not finite; names the loss and the images of the batch.
     """
-    if config.GPU_COUNT > 1:
-        warnings.warn(
-            f"GPU_COUNT is {config.GPU_COUNT}, but training uses one device: it takes the whole batch of "
-            f"{config.BATCH_SIZE} images. Set GPU_COUNT to 1 if that does not fit.",
-            stacklevel=2,
-        )
+    parallel = model.data_parallel
+    part = (parallel.rank, parallel.parts)
     steps = config.STEPS_PER_EPOCH
-    loader = BatchLoader(
-        train_dataset,
-        config,
-        augmentation=augmentation,
-        no_augmentation_sources=no_augmentation_sources,
-        start_step=initial_epoch * steps,
-    )
-    validate = val_dataset is not None and config.VALIDATION_STEPS > 0
-
-    def make_validation_loader() -> BatchLoader:
-        return BatchLoader(val_dataset, config, shuffle=False)
-
-    if validate:
-        make_validation_loader().close()  # refuses an unfit dataset now, not after the first epoch
-    log_dir.mkdir(parents=True, exist_ok=True)
-    metadata = {"config": config.to_dict(), "class_names": list(getattr(train_dataset, "class_names", []))}
-    callbacks = [
-        NonFiniteGuard(lambda step: [_reference(train_dataset, i) for i in loader.image_ids(step)], steps),
-        Checkpoints(checkpoint_path, metadata, on_saved),
-        HistoryLog(log_dir / "history.csv", initial_epoch),
-        *tensorboard(log_dir),
-        *(custom_callbacks or ()),
-    ]
     failures: list[Exception] = []
-    loaders = [loader]  # all that are open: Keras keeps the generators on them, and so their threads, for longer
-    arguments = {}
-    if validate:
-        batches = _cycle(make_validation_loader, config.VALIDATION_STEPS, loaders)
-        arguments["validation_data"] = _feed(batches, model.inputs, failures)
-        arguments["validation_steps"] = config.VALIDATION_STEPS
-    try:
-        return model.fit(
-            _feed(loader, model.inputs, failures),
-            steps_per_epoch=steps,
-            initial_epoch=initial_epoch,
-            epochs=epochs,
-            callbacks=callbacks,
-            shuffle=False,  # the loader has shuffled already
-            verbose=verbose,
-            **arguments,
+
+    def train_loader(first: int) -> BatchLoader:
+        return BatchLoader(
+            train_dataset,
+            config,
+            augmentation=augmentation,
+            no_augmentation_sources=no_augmentation_sources,
+            start_step=initial_epoch * steps + first,
+            part=part,
         )
+
+    def validation_loader(first: int) -> BatchLoader:
+        return BatchLoader(val_dataset, config, shuffle=False, start_step=first, part=part)
+
+    batches = Batches(train_loader, model, None, failures)
+    validation = None
+    if val_dataset is not None and config.VALIDATION_STEPS > 0:
+        validation = Batches(validation_loader, model, config.VALIDATION_STEPS, failures)
+    callbacks: list[keras.callbacks.Callback] = [
+        NonFiniteGuard(lambda step: [_reference(train_dataset, i) for i in batches.loader.image_ids(step)], steps)
+    ]
+    if parallel.rank == 0:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        metadata = {"config": config.to_dict(), "class_names": list(getattr(train_dataset, "class_names", []))}
+        callbacks.append(Checkpoints(checkpoint_path, metadata, on_saved))
+        callbacks.append(HistoryLog(log_dir / "history.csv", initial_epoch))
+        callbacks += tensorboard(log_dir)
+    else:
+        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_saved(epoch + 1)))
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: parallel.wait()))
+    callbacks += custom_callbacks or ()
+    parallel.align(model)
+    try:
+        with parallel.running():
+            return model.fit(
+                batches,
+                validation_data=validation,
+                steps_per_epoch=steps,
+                initial_epoch=initial_epoch,
+                epochs=epochs,
+                callbacks=callbacks,
+                shuffle=False,  # the loader has shuffled already
+                verbose=verbose if parallel.rank == 0 else 0,
+            )
     except Exception:
-        # TensorFlow wraps what a generator raises in an error of its own, as text.
+        # TensorFlow wraps what a dataset raises in an error of its own, as text.
         if failures:
             raise failures[0] from failures[0].__cause__
         raise
     finally:
-        for opened in loaders:
-            opened.close()
+        for opened in (batches, validation):
+            if opened is not None:
+                opened.close()
 
 
-def _feed(batches: Iterator[dict], inputs: Sequence[Any], failures: list[Exception]) -> Iterator[tuple[tuple]]:
-    """Batches as Keras takes them: the inputs in the network's order, and no target. What goes wrong is also put into
-    `failures`."""
-    size = tuple(inputs[0].shape[1:])
-    try:
-        for batch in batches:
-            found = batch["input_image"].shape[1:]
-            if found != size:
-                raise ConfigError(
-                    f"The network was built for training images of {size[0]} x {size[1]} (Config.IMAGE_SHAPE), and "
-                    f"they come out as {found[0]} x {found[1]}. Use IMAGE_RESIZE_MODE 'square' or 'crop'."
-                )
-            yield (tuple(batch[tensor.name] for tensor in inputs),)
-    except (BatchError, ConfigError) as error:
-        failures.append(error)
-        raise
+class Batches(keras.utils.PyDataset):
+    """Batches as Keras takes them: the inputs in the network's order, and no target. Keras reads some twice, for their
+    shapes, and validation from the start again each time; so that batch `index` is always the same one.
 
+    Args:
+        make_loader: number of the first batch -> a loader.
+        model: what they are for.
+        count: how many there are; None: they do not end.
+        failures: what goes wrong is put in here too.
+    """
 
-def _cycle(make_loader: Callable[[], BatchLoader], steps: int, loaders: list[BatchLoader]) -> Iterator[dict]:
-    """The first `steps` batches of a loader, over and over: each validation sees the same. `loaders` holds the one
-    that is open."""
-    while True:
-        with make_loader() as loader:
-            loaders.append(loader)
-            for _, batch in zip(range(steps), loader, strict=False):
-                yield batch
-            loaders.remove(loader)
+    def __init__(
+        self,
+        make_loader: Callable[[int], BatchLoader],
+        model: TrainingModel,
+        count: int | None,
+        failures: list[Exception],
+    ) -> None:
+        super().__init__()
+        self._make_loader = make_loader
+        self._model = model
+        self._count = count
+        self._failures = failures
+        self._lock = threading.Lock()  # TensorFlow reads ahead, and may still be at it when it starts again
+        self._next = 0
+        self._lately: deque[tuple[int, tuple]] = deque(maxlen=2)  # what Keras looks at first
+        self._closed = False
+        self.loader = make_loader(0)
+
+    @property
+    def num_batches(self) -> int | None:
+        return self._count
+
+    def __getitem__(self, index: int) -> tuple[tuple[np.ndarray, ...]]:
+        with self._lock:
+            for number, batch in self._lately:
+                if number == index:
+                    return batch
+            try:
+                batch = (self._read(index),)
+            except (BatchError, ConfigError) as error:
+                self._failures.append(error)
+                raise
+            self._lately.append((index, batch))
+            return batch
+
+    def close(self) -> None:
+        """End the loader's threads."""
+        self._closed = True
+        self.loader.close()
+
+    def _read(self, index: int) -> tuple[np.ndarray, ...]:
+        if self._closed:
+            raise IndexError(f"Batch {index} of closed Batches.")
+        if index != self._next:
+            self.loader.close()
+            self.loader = self._make_loader(index)
+        batch = next(self.loader)
+        self._next = index + 1
+        size, found = self._model.inputs[0].shape[1:], batch["input_image"].shape[1:]
+        if tuple(found) != tuple(size):
+            raise ConfigError(
+                f"The network was built for training images of {size[0]} x {size[1]} (Config.IMAGE_SHAPE), and "
+                f"they come out as {found[0]} x {found[1]}. Use IMAGE_RESIZE_MODE 'square' or 'crop'."
+            )
+        return tuple(self._model.data_parallel.feed(batch[tensor.name]) for tensor in self._model.inputs)
 
 
 def _reference(dataset: Any, image_id: int) -> str:

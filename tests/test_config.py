@@ -12,7 +12,8 @@ from mrcnn.config import Config, ConfigError, nearest_sizes
 
 # Name and default of every field that existing projects override.
 ORIGINAL = {
-    "NAME": None, "GPU_COUNT": 1, "IMAGES_PER_GPU": 2, "STEPS_PER_EPOCH": 1000, "VALIDATION_STEPS": 50,
+    "NAME": None, "GPU_COUNT": 1, "IMAGES_PER_GPU": 2, "GPUS": None, "GPU_MEMORY": None,
+    "STEPS_PER_EPOCH": 1000, "VALIDATION_STEPS": 50,
     "BACKBONE": "resnet101", "COMPUTE_BACKBONE_SHAPE": None, "BACKBONE_STRIDES": [4, 8, 16, 32, 64],
     "FPN_CLASSIF_FC_LAYERS_SIZE": 1024, "TOP_DOWN_PYRAMID_SIZE": 256, "NUM_CLASSES": 1,
     "RPN_ANCHOR_SCALES": (32, 64, 128, 256, 512), "RPN_ANCHOR_RATIOS": [0.5, 1, 2], "RPN_ANCHOR_STRIDE": 1,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mrcnn
+from mrcnn.cli.devices import add_devices, device_settings
 
 _WEIGHTS_HELP = "a .h5 or .weights.h5 file; or coco (the released weights, downloaded once), or nuclei (the demo's)"
 _MODEL_HELP = f"{_WEIGHTS_HELP}; or the folder of an exported model"
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     args.verbose = getattr(args, "verbose", False)
+    args.config = [*getattr(args, "config", ()), *device_settings(args)]
     try:
         return importlib.import_module(args.module).run(args)
     except KeyboardInterrupt:
@@ -178,6 +180,7 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         help="flip: mirror half of the images left-right (default)",
     )  # fmt: skip
     _add_config(command)
+    add_devices(command, "all; training takes as many as are named here, else --config GPU_COUNT=N of them")
     command.add_argument(
         "--name",
         metavar="NAME",
@@ -288,6 +291,7 @@ def _add_network_options(
         help="names of the classes, without the background, separated by commas, for weights that do not store them",
     )  # fmt: skip
     _add_config(command)
+    add_devices(command)
 
 
 def _add_engine(command: argparse.ArgumentParser, engine: str, precision: str) -> None:

@@ -30,6 +30,9 @@ _DERIVED_FROM = {
     "IMAGE_META_SIZE": "NUM_CLASSES",
 }
 
+# What a configuration tells of the machine that the weights were trained on.
+_OF_A_MACHINE = ("GPUS", "GPU_MEMORY")
+
 
 @dataclass(frozen=True)
 class Network:
@@ -138,7 +141,7 @@ def stored_values(info: WeightsInfo) -> dict[str, Any]:
         unknown = sorted(set(info.config) - set(fields))
         if unknown:
             note(f"{info.path} stores fields that this version does not know, and does without: {', '.join(unknown)}.")
-        return {name: value for name, value in info.config.items() if name in fields}
+        return {name: value for name, value in info.config.items() if name in fields and name not in _OF_A_MACHINE}
     values: dict[str, Any] = {name: value for name, value in info.fields.items() if name in fields}
     if info.backbone is not None:
         values["BACKBONE"] = info.backbone

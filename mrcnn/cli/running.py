@@ -163,6 +163,12 @@ def _open_bundle(
 def _bundle_config(bundle: Bundle, args: argparse.Namespace) -> Config:
     """An exported model's configuration with what the command line changes of it."""
     settings = dict(args.config)
+    devices = [name for name in ("GPUS", "GPU_MEMORY") if name in settings]
+    if devices:
+        raise CommandError(
+            f"{bundle.folder} is an exported model, which Keras does not run, and {' and '.join(devices)} (--gpus, "
+            "--memory-growth, --memory-share) tell Keras what to use. Leave them out."
+        )
     fixed = [name for name in settings if name in Config.fields() and name not in _OUTSIDE]
     if fixed:
         instead = " (--min-confidence raises it)" if "DETECTION_MIN_CONFIDENCE" in fixed else ""

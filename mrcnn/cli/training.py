@@ -32,6 +32,9 @@ def run(args: argparse.Namespace) -> int:
     classes_match = _classes_match(info, train_set)
     goes_on = classes_match and name == stored_name and info.has_optimizer
     values |= {"NAME": name, "NUM_CLASSES": train_set.num_classes}
+    gpus = dict(args.config).get("GPUS")
+    if gpus is not None:
+        values["GPU_COUNT"] = max(1, len(gpus))  # --config GPU_COUNT=... goes before it
     config = make_config(info, values, args.config)
     if not goes_on:
         # One pass over the images an epoch, where nothing else is asked for.

@@ -1,0 +1,93 @@
+"""What fields of `Config` may hold, where it takes more than a line to say. Letters: K classes (0 is background)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+GPUS_WANTED = "None or numbers of GPUs, each once, such as (0, 1)"
+MEMORY_WANTED = "None, 'growth', or a number above 0, at most 1"
+CLASS_WEIGHTS_WANTED = "None, or a number of at least 0 for each of the NUM_CLASSES classes, not all of them 0"
+RGB_CHANNELS_WANTED = "None, or three different numbers of channels, from 0 to IMAGE_CHANNEL_COUNT - 1"
+
+
+def is_class_weights(value: Any, num_classes: int) -> bool:
+    """Whether a value can be CLASS_WEIGHTS: [K] numbers."""
+    if value is None:
+        return True
+    weights = np.asarray(value, float)
+    return weights.shape == (num_classes,) and bool(np.isfinite(weights).all() and (weights >= 0).all()) and any(value)
+
+
+def is_focal_gamma(value: Any) -> bool:
+    """Whether a value can be FOCAL_GAMMA."""
+    return 0 <= value < math.inf and not isinstance(value, bool)
+
+
+def is_rgb_channels(value: Any, channel_count: int) -> bool:
+    """Whether a value can be RGB_CHANNELS."""
+    if value is None:
+        return True
+    fine = len(value) == 3 and all(is_whole(number) and 0 <= number < channel_count for number in value)
+    return fine and len(set(value)) == 3
+
+
+def is_rectangle(value: Any, multiple: int) -> bool:
+    """Whether a value can be IMAGE_RECTANGLE: None, or (height, width), multiples of `multiple`."""
+    if value is None:
+        return True
+    return len(value) == 2 and all(is_whole(side) and side >= multiple and side % multiple == 0 for side in value)
+
+
+def rectangle_of(image_shape: Any, channel_count: int) -> tuple[int, int] | None:
+    """(height, width) of an IMAGE_SHAPE that a subclass sets, if it says what the other fields cannot: sides that
+    differ. None of a square's, which follows from the other fields, and of what is no shape of an image.
+
+    Args:
+        image_shape: (height, width) or (height, width, channels).
+        channel_count: IMAGE_CHANNEL_COUNT.
+    """
+    shape = image_shape.tolist() if isinstance(image_shape, np.ndarray) else image_shape
+    if not isinstance(shape, Sequence) or len(shape) not in (2, 3) or not all(map(is_whole, shape)):
+        return None
+    if shape[0] == shape[1] or tuple(shape[2:]) not in ((), (channel_count,)):
+        return None
+    return int(shape[0]), int(shape[1])
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, and not True or False."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_gpu_list(value: Any) -> bool:
+    """Whether a value can be GPUS."""
+    if value is None:
+        return True
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return False
+    return all(is_whole(number) and number >= 0 for number in value) and len(set(value)) == len(value)
+
+
+def is_gpu_memory(value: Any) -> bool:
+    """Whether a value can be GPU_MEMORY."""
+    if value is None or isinstance(value, str):
+        return value in (None, "growth")
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def is_slip(name: str, field: str) -> bool:
+    """Whether `name` is `field` mistyped: a letter wrong, missing or too many, or two in a long name. Names told apart
+    on purpose are not: by a number at the end, by their first letter, or short ones (NAMES beside NAME)."""
+    if len(field) <= 5 or name[0] != field[0] or name[-1].isdigit():
+        return False
+    allowed = 2 if len(field) > 10 else 1
+    row = list(range(len(field) + 1))  # Levenshtein's distance, row by row
+    for i, letter in enumerate(name, start=1):
+        previous, row = row, [i]
+        for j, other in enumerate(field, start=1):
+            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (letter != other)))
+    return row[-1] <= allowed
