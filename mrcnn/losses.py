@@ -6,7 +6,7 @@ float32, and 0 where it has nothing to judge. Faster R-CNN, equation 1; Mask R-C
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -61,7 +61,12 @@ def rpn_bbox_loss(target_bbox: Any, rpn_match: Any, rpn_bbox: Any) -> Any:
 
 
 def mrcnn_class_loss(
-    target_class_ids: Any, pred_class_logits: Any, active_class_ids: Any, per_image: bool = False
+    target_class_ids: Any,
+    pred_class_logits: Any,
+    active_class_ids: Any,
+    per_image: bool = False,
+    class_weights: Sequence[float] | None = None,
+    focal_gamma: float = 0.0,
 ) -> Any:
     """Cross-entropy of each ROI, counted where the *predicted* class is one that the image's source knows.
 
@@ -69,6 +74,10 @@ def mrcnn_class_loss(
 
     `legacy:` image 0's active classes hold for the whole batch unless `per_image` is True, and padding rows count as
     background.
+
+    `class_weights` [K]: the mean over ROIs is one weighted by their target classes, so that only the relation of the
+    weights matters. `focal_gamma`: each ROI's cross-entropy is multiplied by (1 - p) ** gamma, p the probability of its
+    target class (Lin et al., Focal Loss for Dense Object Detection, equation 4); the mean is over as many as before.
     """
     predicted = ops.argmax(pred_class_logits, axis=-1)
     active = ops.cast(active_class_ids, "float32")
@@ -76,7 +85,17 @@ def mrcnn_class_loss(
         active = ops.take_along_axis(active, predicted, axis=1)
     else:
         active = ops.take(replicas.first(active[0]), predicted)
-    return _mean(_cross_entropy(target_class_ids, pred_class_logits), active)
+    losses = _cross_entropy(target_class_ids, pred_class_logits)
+    if focal_gamma:
+        # 1 - p without the rounding of p near 1; kept off 0, where a power below 1 has no gradient.
+        losses = losses * ops.maximum(-ops.expm1(-losses), EPSILON) ** focal_gamma
+    if class_weights is None:
+        return _mean(losses, active)
+    # Of the least as 1: what they sum to is then 1 or more where there is anything to judge.
+    least = min(weight for weight in class_weights if weight > 0)
+    weights = ops.convert_to_tensor([weight / least for weight in class_weights], "float32")
+    weights = active * ops.take(weights, target_class_ids)
+    return replicas.quotient(ops.sum(ops.where(weights > 0, losses * weights, 0.0)), ops.sum(weights))
 
 
 def mrcnn_bbox_loss(target_bbox: Any, target_class_ids: Any, pred_bbox: Any) -> Any:

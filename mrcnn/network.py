@@ -126,12 +126,15 @@ def _build_training(config: Config, model_class: Callable[..., keras.Model]) -> 
     else:
         mrcnn_mask = _segment(config, rois, image_shape, pyramid)
 
+    class_loss = {
+        "per_image": config.ACTIVE_CLASSES_PER_IMAGE,
+        "class_weights": None if config.CLASS_WEIGHTS is None else [float(weight) for weight in config.CLASS_WEIGHTS],
+        "focal_gamma": float(config.FOCAL_GAMMA),
+    }
     losses = [
         LossLayer("rpn_class_loss")(rpn_match, rpn_class_logits),
         LossLayer("rpn_bbox_loss")(target_rpn_bbox, rpn_match, rpn_bbox),
-        LossLayer("mrcnn_class_loss", {"per_image": config.ACTIVE_CLASSES_PER_IMAGE})(
-            target_class_ids, class_logits, meta["active_class_ids"]
-        ),
+        LossLayer("mrcnn_class_loss", class_loss)(target_class_ids, class_logits, meta["active_class_ids"]),
         LossLayer("mrcnn_bbox_loss")(target_bbox, target_class_ids, mrcnn_bbox),
         LossLayer("mrcnn_mask_loss")(target_mask, target_class_ids, mrcnn_mask),
     ]

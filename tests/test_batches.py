@@ -318,6 +318,20 @@ def test_batches_do_not_depend_on_the_threads(config):
             same(batch, its)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parts_of_a_batch_are_its_own(workers):
+    config = config_of(IMAGES_PER_GPU=4, SKIP_EMPTY_IMAGES=True)
+    dataset = shapes(7, empty=(3,))
+    parts = [BatchLoader(dataset, config, workers=workers, part=(number, 2)) for number in range(2)]
+    with BatchLoader(dataset, config, workers=0) as whole, parts[0], parts[1]:
+        for step in range(3):
+            expected, first, second = next(whole), next(parts[0]), next(parts[1])
+            same({name: np.concatenate([first[name], second[name]]) for name in expected}, expected)
+            assert parts[0].image_ids(step)[:2] + parts[1].image_ids(step)[2:] == batch_ids(expected)
+    with pytest.raises(ValueError, match=r"parts divide the batch of 4.*Received: \(0, 3\)"):
+        BatchLoader(dataset, config, part=(0, 3))
+
+
 def test_resume_gives_what_would_have_come():
     dataset = shapes(5)
     with BatchLoader(dataset, config_of(), augmentation=AUGMENTATION) as loader:

@@ -273,7 +273,18 @@ def test_as_channels_of_every_kind(rng):
     assert as_channels(np.zeros((6, 5, 3), np.float16), 3).dtype == np.float16
 
 
-@pytest.mark.parametrize(("channels", "count"), [(2, 3), (5, 3), (3, 1), (3, 4), (4, 6)])
+def test_color_becomes_luminance_for_a_network_of_one_channel(rng):
+    gray = rng.integers(0, 256, (6, 5), dtype=np.uint8)
+    for image in (np.stack([gray] * 3, axis=-1), np.stack([gray, gray, gray, 255 - gray], axis=-1)):
+        found = as_channels(image, 1)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found[:, :, 0], gray)
+    colors = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    assert as_channels(colors, 1).ravel().tolist() == [76, 150, 29]
+    np.testing.assert_allclose(as_channels(colors / 255, 1).ravel(), [0.299, 0.587, 0.114])
+
+
+@pytest.mark.parametrize(("channels", "count"), [(2, 3), (5, 3), (2, 1), (3, 4), (4, 6)])
 def test_as_channels_refuses_other_counts(channels, count):
     with pytest.raises(ValueError, match=rf"IMAGE_CHANNEL_COUNT is {count}.*Received: {channels} channels"):
         as_channels(np.zeros((6, 5, channels), np.uint8), count)
@@ -507,3 +518,54 @@ def test_compact_masks_make_nothing_of_the_images_size(form, rng):
     tracemalloc.stop()
     assert len(found) == 2
     assert peak < 2_000_000  # a full-size one takes 400
+
+
+# Rectangles
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "window"),
+    [
+        ((100, 200), 1.28, (0, 0, 128, 256)),  # the rectangle's own shape
+        ((200, 100), 0.64, (0, 96, 128, 160)),  # its height stops it
+        ((50, 400), 0.64, (48, 0, 80, 256)),  # its width does
+        ((300, 300), 128 / 300, (0, 64, 128, 192)),
+    ],
+)
+def test_images_are_fitted_into_a_rectangle(rng, shape, scale, window):
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    found, *told = resize_image(image, 800, None, 0, "square", size=(128, 256))
+    assert found.shape == (128, 256, 3)
+    assert told == [window, pytest.approx(scale), [(window[0], 128 - window[2]), (window[1], 256 - window[3]), (0, 0)],
+                    None]  # fmt: skip
+    top, left, bottom, right = window
+    np.testing.assert_array_equal(found[top:bottom, left:right], resize(image, (bottom - top, right - left), np.uint8))
+    assert not found[:top].any() and not found[:, right:].any()
+    assert resize_mask(np.ones((*shape, 1), bool), told[1], told[2]).shape == (128, 256, 1)
+
+
+def test_a_square_given_as_a_rectangle_is_the_square(rng):
+    for shape in ((100, 200), (201, 99), (900, 700)):
+        image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        for min_dim in (64, 800):
+            square = resize_image(image, min_dim, 256, 0, "square")
+            found = resize_image(image, min_dim, None, 0, "square", size=(256, 256))
+            np.testing.assert_array_equal(found[0], square[0])
+            assert found[1:] == square[1:]
+
+
+def test_crops_of_a_rectangle(rng):
+    image = rng.integers(0, 256, (100, 300, 3), dtype=np.uint8)
+    found, window, scale, _, crop = resize_image(image, mode="crop", generator=rng, size=(64, 192))
+    assert (window, scale) == ((0, 0, 64, 192), 1.0)
+    np.testing.assert_array_equal(found, image[crop[0] :, crop[1] :][:64, :192])
+    found, _, scale, _, crop = resize_image(image, mode="crop", size=(128, 64))  # too low: it is scaled up
+    assert (found.shape, scale, crop) == ((128, 64, 3), 1.28, (0, 160, 128, 64))
+
+
+def test_an_image_is_molded_into_a_rectangle(rng):
+    config = type("Wide", (Config,), {"IMAGE_RECTANGLE": (128, 256), "NUM_CLASSES": 2})()
+    molded, meta, window = mold_one(rng.integers(0, 256, (50, 120, 3), dtype=np.uint8), config)
+    assert molded.shape == (128, 256, 3)
+    assert window == tuple(ImageMeta.from_array(meta).window) == (10, 0, 117, 256)
+    np.testing.assert_allclose(molded[:10], np.broadcast_to(-config.MEAN_PIXEL, (10, 256, 3)), rtol=1e-6)

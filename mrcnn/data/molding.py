@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 # Images of 8 bits and so many channels are molded by looking values up.
 _TABLE_CHANNELS = (2, 3, 4)
 
+# How much red, green and blue count in luminance, in thousandths.
+_LUMINANCE = (299, 587, 114)
+
 # What masks of detections can be given as; see `place_masks`.
 MASK_FORMS = ("bool", "rle", "polygons", "none")
 
@@ -65,9 +68,10 @@ __all__ = [
 def as_channels(image: Any, channel_count: int) -> np.ndarray:
     """An image with the channels that the network expects.
 
-    For three channels, grayscale is repeated and a fourth channel, taken for alpha, is dropped. Otherwise the
-    channels must be right already; [H, W] will do for one. Values and type stay as they are: an image of 16
-    bits needs a MEAN_PIXEL of its range.
+    For three channels, grayscale is repeated and a fourth channel, taken for alpha, is dropped. For one, color becomes
+    luminance (ITU-R BT.601), which leaves an image whose channels are equal as it is, and alpha is dropped. Otherwise
+    the channels must be right already; [H, W] will do for one. Values and type stay as they are: an image of 16 bits
+    needs a MEAN_PIXEL of its range.
 
     Args:
         image: [H, W] or [H, W, C], whole numbers or floats.
@@ -100,11 +104,22 @@ def as_channels(image: Any, channel_count: int) -> np.ndarray:
         return np.repeat(image, 3, axis=2)
     if channel_count == 3 and channels == 4:
         return image[:, :, :3]
-    accepted = "1 (grayscale), 3 or 4 (with alpha)" if channel_count == 3 else str(channel_count)
+    if channel_count == 1 and channels in (3, 4):
+        return _luminance(image[:, :, :3])
+    accepted = "1 (grayscale), 3 or 4 (with alpha)" if channel_count in (1, 3) else str(channel_count)
     raise ValueError(
         f"IMAGE_CHANNEL_COUNT is {channel_count}, which takes images of {accepted} channels. "
         f"Received: {channels} channels (shape {image.shape})."
     )
+
+
+def _luminance(image: np.ndarray) -> np.ndarray:
+    """An RGB image [H, W, 3] -> [H, W, 1] of its type."""
+    if image.dtype.kind == "f":
+        values = image @ np.array(_LUMINANCE, np.float64) / sum(_LUMINANCE)
+    else:  # in whole numbers, so that equal channels stay what they are to the last bit
+        values = (image @ np.array(_LUMINANCE, np.int64) + sum(_LUMINANCE) // 2) // sum(_LUMINANCE)
+    return values.astype(image.dtype)[:, :, None]
 
 
 def mold_image(image: np.ndarray, config: Config) -> np.ndarray:
@@ -177,7 +192,7 @@ def mold_one(image: Any, config: Config) -> tuple[np.ndarray, np.ndarray, tuple[
     Args:
         image: [H, W] or [H, W, C] of any real type; see `as_channels`.
         config: IMAGE_CHANNEL_COUNT, IMAGE_RESIZE_MODE, IMAGE_MIN_DIM, IMAGE_MAX_DIM, IMAGE_MIN_SCALE,
-            MEAN_PIXEL and NUM_CLASSES are used.
+            IMAGE_RECTANGLE, MEAN_PIXEL and NUM_CLASSES are used.
 
     Returns:
         molded: [h, w, C] float32.
@@ -200,6 +215,7 @@ def mold_one(image: Any, config: Config) -> tuple[np.ndarray, np.ndarray, tuple[
         max_dim=config.IMAGE_MAX_DIM,
         min_scale=config.IMAGE_MIN_SCALE,
         mode=mode,
+        size=config.IMAGE_RECTANGLE,
     )
     check_molded_size(fitted.shape, mode)
     molded = np.empty((*fitted.shape, image.shape[2]), np.float32)

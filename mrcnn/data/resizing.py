@@ -176,6 +176,7 @@ def resize_image(
     min_scale: float | None = None,
     mode: str = "square",
     generator: np.random.Generator | None = None,
+    size: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, Window, float, Padding, Window | None]:
     """Resize an image so that the network can take it.
 
@@ -191,6 +192,8 @@ def resize_image(
             scale, then pad with zeros to multiples of 64. "crop": scale, then cut [min_dim, min_dim] out; for
             training.
         generator: places the crop at random. None: the crop is taken from the center.
+        size: (height, width) of a rectangle, in place of the square of modes "square" and "crop"; the others pay no
+            attention to it.
 
     Returns:
         image: resized; where nothing had to be done, the given array or a view of it.
@@ -202,7 +205,7 @@ def resize_image(
     Raises:
         ValueError: an unknown mode, a bound that the mode needs or cannot use, an image of another shape.
     """
-    fitted = fit_image(image, min_dim, max_dim, min_scale, mode, generator)
+    fitted = fit_image(image, min_dim, max_dim, min_scale, mode, generator, size)
     image = fitted.image
     if fitted.shape != image.shape[:2]:
         top, left, bottom, right = fitted.window
@@ -219,44 +222,48 @@ def fit_image(
     min_scale: float | None = None,
     mode: str = "square",
     generator: np.random.Generator | None = None,
+    size: Sequence[int] | None = None,
 ) -> Fitted:
     """As `resize_image`, with the padding told but not made."""
     image = np.asarray(image)
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise ValueError(f"An image must be [H, W, C] or [H, W], not empty. Received shape: {image.shape}.")
-    _check_mode(mode, min_dim, max_dim)
+    _check_mode(mode, min_dim, max_dim, size)
     height, width = image.shape[:2]
     if mode == "none":
         return Fitted(image, (height, width), (0, 0, height, width), 1.0)
 
-    scale = _scale(height, width, min_dim, max_dim if mode == "square" else None, min_scale)
+    scale = scale_of((height, width), min_dim, max_dim, min_scale, mode, size)
     if scale != 1:
         height, width = _scaled(height, scale), _scaled(width, scale)
         image = resize(image, (height, width), image.dtype)
 
     if mode == "crop":
-        room_y, room_x = height - min_dim, width - min_dim
+        rows, columns = (int(side) for side in size or (min_dim, min_dim))
+        room_y, room_x = height - rows, width - columns
         if generator is None:
             y, x = room_y // 2, room_x // 2
         else:
             y, x = int(generator.integers(room_y + 1)), int(generator.integers(room_x + 1))
-        image = image[y : y + min_dim, x : x + min_dim]
-        return Fitted(image, (min_dim, min_dim), (0, 0, min_dim, min_dim), scale, (y, x, min_dim, min_dim))
+        image = image[y : y + rows, x : x + columns]
+        return Fitted(image, (rows, columns), (0, 0, rows, columns), scale, (y, x, rows, columns))
 
-    shape = (max_dim, max_dim) if mode == "square" else (_round_up(height), _round_up(width))
+    shape = (_round_up(height), _round_up(width))
+    if mode == "square":
+        shape = tuple(int(side) for side in size or (max_dim, max_dim))
     top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
     return Fitted(image, shape, (top, left, top + height, left + width), scale)
 
 
-def _check_mode(mode: str, min_dim: int | None, max_dim: int | None) -> None:
+def _check_mode(mode: str, min_dim: int | None, max_dim: int | None, size: Sequence[int] | None) -> None:
     if mode not in RESIZE_MODES:
         raise ValueError(f"Resize mode must be one of {', '.join(RESIZE_MODES)}. Received: {mode!r}.")
     for name, value in (("min_dim", min_dim), ("max_dim", max_dim)):
         if value is not None and (not float(value).is_integer() or value < 0):
             raise ValueError(f"{name} must be a whole number of pixels, or None. Received: {value!r}.")
-    if mode == "square" and not max_dim:
+    if mode == "square" and not max_dim and size is None:
         raise ValueError(f"Mode 'square' needs max_dim, the side of the square. Received: {max_dim}.")
-    if mode == "crop" and not min_dim:
+    if mode == "crop" and not min_dim and size is None:
         raise ValueError(f"Mode 'crop' needs min_dim, the side of the crop. Received: {min_dim}.")
     if mode == "pad64" and min_dim and min_dim % SIZE_MULTIPLE:
         raise ValueError(
@@ -265,14 +272,29 @@ def _check_mode(mode: str, min_dim: int | None, max_dim: int | None) -> None:
         )
 
 
-def _scale(height: int, width: int, min_dim: int | None, max_dim: int | None, min_scale: float | None) -> float:
+def scale_of(
+    shape: Sequence[int],
+    min_dim: int | None,
+    max_dim: int | None,
+    min_scale: float | None,
+    mode: str,
+    size: Sequence[int] | None = None,
+) -> float:
+    """The factor that `resize_image` resizes an image of `shape` (height, width, ...) by; arguments as there."""
+    if mode == "none":
+        return 1.0
+    height, width = int(shape[0]), int(shape[1])
     scale = 1.0
-    if min_dim:
+    if mode == "crop" and size is not None:
+        scale = max(1.0, size[0] / height, size[1] / width)
+    elif min_dim:
         scale = max(1.0, min_dim / min(height, width))
     if min_scale:
         scale = max(scale, float(min_scale))
-    if max_dim and round(max(height, width) * scale) > max_dim:
-        scale = max_dim / max(height, width)
+    if mode == "square":
+        rows, columns = size or (max_dim, max_dim)
+        if round(height * scale) > rows or round(width * scale) > columns:
+            scale = min(rows / height, columns / width)
     return float(scale)
 
 

@@ -85,6 +85,7 @@ def load_image_gt(
         min_scale=config.IMAGE_MIN_SCALE,
         mode=mode,
         generator=rng,
+        size=config.IMAGE_RECTANGLE,
     )
     check_molded_size(image.shape, mode)
     masks = resize_mask(masks, scale, padding, crop, config.MASK_GRID)

@@ -71,7 +71,7 @@ def load_image_gt(
     original_shape = image.shape
     image, window, scale, padding, crop = resize_image(
         image, config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM, config.IMAGE_MIN_SCALE, config.IMAGE_RESIZE_MODE,
-        PythonDraws(),
+        PythonDraws(), config.IMAGE_RECTANGLE,
     )  # fmt: skip
     masks = resize_mask(masks, scale, padding, crop, config.MASK_GRID)
     if augment:

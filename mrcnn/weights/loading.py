@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 
 from mrcnn.files import atomic_path
+from mrcnn.weights.channels import adapt_kernel, first_kernel, rule_in_words
 from mrcnn.weights.contents import (
     KERAS3,
     Contents,
@@ -30,6 +32,7 @@ from mrcnn.weights.contents import (
 )
 from mrcnn.weights.info import is_backbone, likely_cures
 from mrcnn.weights.optimizer import write_optimizer
+from mrcnn.weights.state import write_state
 from mrcnn.weights.variables import dtype_of, layer_names, model_layers, to_numpy
 from mrcnn.weights.writing import (
     copy_reduced,
@@ -68,6 +71,7 @@ class LoadReport:
     mismatched: tuple[Mismatch, ...] = ()
     excluded: tuple[str, ...] = ()
     parameters: int = 0  # how many numbers were loaded
+    adapted: str = ""  # what was made to fit other channels, and how
 
     @property
     def complete(self) -> bool:
@@ -84,11 +88,18 @@ class LoadReport:
         ):
             if names:
                 lines.append(f"{title} ({len(names)}): {listed(names, '; ' if names is self.mismatched else ', ')}")
+        if self.adapted:
+            lines.append(f"adapted: {self.adapted}")
         return "\n".join(lines) or "no weights"
 
 
 def load_weights(
-    model: Any, path: str | Path, exclude: str | Iterable[str] | None = (), only: str | None = None
+    model: Any,
+    path: str | Path,
+    exclude: str | Iterable[str] | None = (),
+    only: str | None = None,
+    adapt_channels: bool = False,
+    rgb_channels: Sequence[int] | None = None,
 ) -> LoadReport:
     """Load a weights file into a Keras model, whole or not at all.
 
@@ -101,6 +112,9 @@ def load_weights(
             name of a nested model stands for its layers.
         only: "backbone" loads the backbone alone and pays no attention to pyramid, RPN and heads, in model or
             file: for the files of ImageNet classifiers. All of the backbone must be there.
+        adapt_channels: True: the first kernel of a file for RGB images is made to fit a model for images of other
+            channels, by the rule of `mrcnn.weights.channels`; a warning and the report say so. False: it does not fit.
+        rgb_channels: which of the model's channels are red, green and blue; None: it is not known.
 
     Returns:
         The report. Nothing is missing, unexpected or mismatched in it, or this would have raised.
@@ -124,6 +138,11 @@ def load_weights(
         for name, weights in contents.layers.items()
         if weights and _counts(name, excluded, only)
     }
+    place = first_kernel(wanted, stored) if adapt_channels else None
+    if place is not None:
+        layer, key = place
+        shape = tuple(wanted[layer][key].shape)
+        stored[layer] = {**stored[layer], key: replace(stored[layer][key], shape=shape)}
     report = _compare(wanted, stored, tuple(sorted(excluded & (layers.keys() | contents.layers.keys()))))
     if not report.complete:
         raise WeightsError(_complaint(path, wanted, stored, report, only), report)
@@ -134,10 +153,19 @@ def load_weights(
             for name, weights in wanted.items()
             for weight, variable in weights.items()
         ]
+    if place is not None:
+        arrays = [
+            (variable, name, adapt_kernel(array, shape[2], rgb_channels) if name == f"{layer}/{key}" else array)
+            for variable, name, array in arrays
+        ]
     arrays = [(variable, name, array.astype(dtype_of(variable), copy=False)) for variable, name, array in arrays]
     _refuse_non_finite({name: array for _, name, array in arrays}, f"{path} holds", "Use an earlier checkpoint.")
     for variable, _, array in arrays:
         variable.assign(array)
+    if place is not None:
+        told = f"{layer}/{key} of 3 channels (RGB) to {shape[2]}: {rule_in_words(shape[2], rgb_channels)}"
+        report = replace(report, adapted=told)
+        warnings.warn(f"{path} is for RGB images. Adapted {told}.", stacklevel=2)
     return report
 
 
@@ -147,6 +175,7 @@ def save_weights(
     metadata: Mapping[str, Any] | None = None,
     optimizer: Any = None,
     dtype: str | None = None,
+    state: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Save a Keras model's weights; the file appears whole or not at all (temporary file, flush, rename).
 
@@ -159,6 +188,7 @@ def save_weights(
         optimizer: a built Keras optimizer whose state is saved too, in the group `optimizer_weights`.
         dtype: "float16" halves the file (kernels only: biases and statistics stay float32); None or "float32"
             does not.
+        state: arrays that training goes on from, by name; see `read_state`.
 
     Raises:
         WeightsError: the name ends otherwise, weights are NaN or infinite, two layers share a name, metadata
@@ -190,8 +220,10 @@ def save_weights(
                 write_metadata(file, metadata)
             if optimizer is not None:
                 write_optimizer(file, optimizer)
+            if state is not None:
+                write_state(file, state)
 
-        if metadata is not None or optimizer is not None:
+        if metadata is not None or optimizer is not None or state is not None:
             write_file(temporary, add, mode="r+")
         _verify(model, temporary)
 
