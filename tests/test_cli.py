@@ -196,7 +196,7 @@ def inference_config(path: Path, *arguments: str, monkeypatch, classes: str | No
 
     class Model:
         def __init__(self, mode, config, model_dir):
-            self.mode, self.config = mode, config
+            self.mode, self.config, self.keras_model = mode, config, self
 
         def load_weights(self, path):
             self.path = path

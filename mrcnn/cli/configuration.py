@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _DERIVED_FROM = {
     "BATCH_SIZE": "IMAGES_PER_GPU",
-    "IMAGE_SHAPE": "IMAGE_MIN_DIM and IMAGE_MAX_DIM",
+    "IMAGE_SHAPE": "IMAGE_MIN_DIM and IMAGE_MAX_DIM, or IMAGE_RECTANGLE",
     "IMAGE_META_SIZE": "NUM_CLASSES",
 }
 
@@ -122,7 +122,7 @@ def load_network(
     from mrcnn.model import MaskRCNN
 
     model = MaskRCNN("inference", config, model_dir="logs")
-    model.load_weights(path)
+    model.keras_model.load_weights(path)  # of a run, MaskRCNN's own would say that it goes on with it
     return Network(model, names, known)
 
 
