@@ -154,6 +154,25 @@ class Config:
     WEIGHT_DECAY = 0.0001
     LOSS_WEIGHTS = dict.fromkeys(LOSS_NAMES, 1.0)
     GRADIENT_CLIP_NORM = 5.0  # of all gradients together
+    # "SGD" with LEARNING_MOMENTUM; or "AdamW", for which WEIGHT_DECAY (0.05 is usual) is what weights shrink by at each
+    # update, times the learning rate, kernels only, and no part of the loss.
+    OPTIMIZER = "SGD"
+    # Over a stage: "constant", "step" (times LEARNING_RATE_DECAY after each of the shares of the stage in
+    # LEARNING_RATE_STEPS), "cosine" (to 0); after WARMUP_STEPS from WARMUP_FACTOR of it on. See `StageSchedule`.
+    LEARNING_RATE_SCHEDULE = "constant"
+    LEARNING_RATE_STEPS: Sequence[float] = (0.67, 0.89)
+    LEARNING_RATE_DECAY = 0.1
+    WARMUP_STEPS = 0
+    WARMUP_FACTOR = 0.001
+    # Steps whose gradients are averaged and applied together, as of one larger batch.
+    GRADIENT_ACCUMULATION = 1
+    # What a moving average of the weights keeps of itself at each update, such as 0.999; checkpoints and a stage's end
+    # have the averaged weights then. 0: none is kept.
+    EMA_DECAY = 0.0
+    # What the training network computes in: "float32", "mixed_bfloat16", "mixed_float16". Its weights are float32.
+    PRECISION = "float32"
+    # Steps between checkpoints within an epoch; 0: only at its end.
+    SAVE_EVERY = 0
     # For classes of which there are few: how much ROIs of each class count in the class loss, the background's first,
     # relative to each other (`mrcnn data summary` proposes); and the exponent of the focal loss, which makes ROIs that
     # are told right already count less (2 is usual; 0: all alike). See `mrcnn.losses.mrcnn_class_loss`.
@@ -170,7 +189,7 @@ class Config:
     # never. On so many of its images, evenly chosen; 0: on all.
     EVALUATE_EVERY = 0
     EVALUATE_IMAGES = 0
-    # End training (of a stage, if others follow) after so many epochs without a better result; 0: never.
+    # End training after so many epochs, counted from the stage's first, without a better result; 0: never.
     EARLY_STOPPING = 0
 
     # Seeds the shuffling, the augmentation and the sub-sampling of targets.
@@ -228,7 +247,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain values that JSON can hold. A callable is given by its name."""
-        return {name: _plain(getattr(self, name)) for name in self.fields()}
+        return {name: checks.plain(getattr(self, name)) for name in self.fields()}
 
     def display(self) -> None:
         """Print every attribute, the derived and the user's own ones included."""
@@ -269,6 +288,8 @@ class Config:
             _require(self, name, lambda v: 0 < v < math.inf, "a number above 0")
         _require(self, "WEIGHT_DECAY", lambda v: v >= 0, "a number of at least 0")
         _require(self, "LEARNING_MOMENTUM", lambda v: 0 <= v < 1, "a number from 0 up to, not including, 1")
+        for name, (holds, wanted) in checks.OPTIMIZATION.items():
+            _require(self, name, holds, wanted)
         _require(self, "TRAIN_BN", lambda v: v in (None, True, False), "None, True or False")
         _require(self, "BACKBONE", lambda v: callable(v) or v in BACKBONES,
                  f"one of {', '.join(BACKBONES)}, or a callable")  # fmt: skip
@@ -366,15 +387,3 @@ def _require(config: Config, name: str, holds: Callable[[Any], bool], wanted: st
         fine = False
     if not fine:
         raise ConfigError(f"{name} must be {wanted}. Received: {value!r}.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if callable(value):
-        return getattr(value, "__qualname__", repr(value))
-    return value

@@ -1,9 +1,13 @@
-"""What fields of `Config` may hold, where it takes more than a line to say. Letters: K classes (0 is background)."""
+"""What fields of `Config` may hold, where it takes more than a line to say, and how they are written down.
+
+Letters: K classes (0 is background).
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,25 @@ GPUS_WANTED = "None or numbers of GPUs, each once, such as (0, 1)"
 MEMORY_WANTED = "None, 'growth', or a number above 0, at most 1"
 CLASS_WEIGHTS_WANTED = "None, or a number of at least 0 for each of the NUM_CLASSES classes, not all of them 0"
 RGB_CHANNELS_WANTED = "None, or three different numbers of channels, from 0 to IMAGE_CHANNEL_COUNT - 1"
+
+
+OPTIMIZERS = ("SGD", "AdamW")
+SCHEDULES = ("constant", "step", "cosine")
+TRAINING_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+# Fields of optimization: what their values must be, as a test and in words.
+OPTIMIZATION: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "OPTIMIZER": (lambda v: v in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
+    "LEARNING_RATE_SCHEDULE": (lambda v: v in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+    "LEARNING_RATE_STEPS": (lambda v: are_shares(v), "numbers between 0 and 1 that grow, such as (0.67, 0.89)"),
+    "LEARNING_RATE_DECAY": (lambda v: 0 < v < 1, "a number between 0 and 1"),
+    "WARMUP_STEPS": (lambda v: is_whole(v) and v >= 0, "a whole number of at least 0"),
+    "WARMUP_FACTOR": (lambda v: 0 <= v <= 1, "a number from 0 to 1"),
+    "GRADIENT_ACCUMULATION": (lambda v: is_whole(v) and v >= 1, "a whole number of at least 1"),
+    "EMA_DECAY": (lambda v: 0 <= v < 1, "a number from 0 up to, not including, 1, such as 0.999"),
+    "PRECISION": (lambda v: v in TRAINING_PRECISIONS, f"one of {', '.join(TRAINING_PRECISIONS)}"),
+    "SAVE_EVERY": (lambda v: is_whole(v) and v >= 0, "a whole number of at least 0"),
+}
 
 
 def is_class_weights(value: Any, num_classes: int) -> bool:
@@ -79,6 +102,12 @@ def is_gpu_memory(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
+def are_shares(value: Any) -> bool:
+    """Whether a value can be LEARNING_RATE_STEPS: numbers between 0 and 1 that grow."""
+    shares = [0.0, *value, 1.0]
+    return not isinstance(value, str) and all(a < b for a, b in itertools.pairwise(shares))
+
+
 def is_slip(name: str, field: str) -> bool:
     """Whether `name` is `field` mistyped: a letter wrong, missing or too many, or two in a long name. Names told apart
     on purpose are not: by a number at the end, by their first letter, or short ones (NAMES beside NAME)."""
@@ -91,3 +120,16 @@ def is_slip(name: str, field: str) -> bool:
         for j, other in enumerate(field, start=1):
             row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (letter != other)))
     return row[-1] <= allowed
+
+
+def plain(value: Any) -> Any:
+    """A field's value as JSON can hold it; a callable is given by its name."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, tuple | list):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if callable(value):
+        return getattr(value, "__qualname__", repr(value))
+    return value

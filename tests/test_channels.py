@@ -1,12 +1,12 @@
-"""Images of other than three channels: the first kernel adapted from RGB weights, and training and detecting with it."""
+"""Images of other than three channels, and rectangular ones: RGB weights adapted, training, detecting."""
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
 
+from mrcnn.config import Config
 from mrcnn.model import MaskRCNN
 from mrcnn.weights import WeightsError, inspect_weights, load_weights, save_weights
 from mrcnn.weights.channels import adapt_kernel, first_kernel
@@ -19,7 +19,6 @@ def convolved(image, kernel):
     return ops.convert_to_numpy(ops.conv(np.float32(image), np.float32(kernel), padding="valid"))
 
 
-@pytest.mark.backends
 @pytest.mark.parametrize("channels", [1, 2, 4, 8])
 def test_a_gray_image_is_seen_as_the_rgb_network_saw_it(channels):
     rng = np.random.default_rng(channels)
@@ -58,7 +57,6 @@ def test_only_one_kernel_can_be_the_first():
     assert first_kernel(side(4, 4), side(1, 4)) is None  # not of RGB images
 
 
-@pytest.mark.backends
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_rgb_weights_are_adapted_loudly_and_only_when_asked(tmp_path, name):
     rgb, other = miniature(seed=1), miniature(channels=4)
@@ -93,36 +91,46 @@ class Bands(Shapes):
 @pytest.fixture(scope="module")
 def rgb_weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("rgb") / "rgb.h5"
-    model = MaskRCNN("inference", QuickConfig(), path.parent)
-    model.save_weights(path)
+    MaskRCNN("inference", QuickConfig(), path.parent).save_weights(path)
     return path
 
 
-@pytest.mark.parametrize(("channels", "rgb"), [(1, None), (4, (2, 1, 0)), (8, None)])
 @pytest.mark.usefixtures("untraced")
-def test_training_and_detecting_with_other_channels(tmp_path, rgb_weights, channels, rgb):
-    values = {"IMAGE_CHANNEL_COUNT": channels, "MEAN_PIXEL": np.full(channels, 110.0), "RGB_CHANNELS": rgb}
-    config = type("BandsConfig", (QuickConfig,), values)()
-    dataset = Bands(2, channels)
+def test_training_and_detecting_with_eight_channels_in_a_rectangle(tmp_path, rgb_weights):
+    values = {"IMAGE_CHANNEL_COUNT": 8, "MEAN_PIXEL": np.full(8, 110.0), "RGB_CHANNELS": (4, 2, 1)}
+    config = type("BandsConfig", (QuickConfig,), {**values, "IMAGE_SHAPE": (64, 128, 8), "STEPS_PER_EPOCH": 1})()
+    dataset = Bands(2, 8)
     model = MaskRCNN("training", config, tmp_path)
-    with pytest.warns(UserWarning, match="Adapted conv1/kernel"):
+    assert model.keras_model.inputs[0].shape == (None, 64, 128, 8)
+    with pytest.warns(UserWarning, match="Adapted conv1/kernel.*channels 4, 2, 1 have the kernels of red, green and"):
         report = model.load_weights(rgb_weights, by_name=True)
     assert "conv1" in report.loaded and report.adapted
     before = ops.convert_to_numpy(model.keras_model.get_layer("conv1").kernel).copy()
+    assert not before[:, :, [0, 3, 5, 6, 7]].any()
     model.train(dataset, None, 0.01, 1, "all", verbose=0)
     after = ops.convert_to_numpy(model.keras_model.get_layer("conv1").kernel)
     assert (np.abs(after - before).max(axis=(0, 1, 3)) > 0).all()  # each channel learns, those of zeros too
+
+    stored = Config.from_dict({**inspect_weights(model.find_last()).config, "BACKBONE": "resnet14"})
+    assert stored.IMAGE_SHAPE.tolist() == [64, 128, 8]
     found = MaskRCNN("inference", config, tmp_path)
     found.load_weights("last")  # its own, nothing to adapt
-    assert inspect_weights(found.find_last()).image_channels == channels
-    result = found.detect([dataset.load_image(0)])[0]
-    assert result["masks"].shape[:2] == (64, 64)
+    image = dataset.load_image(0)
+    molded, _, windows = found.mold_inputs([image])
+    assert molded.shape == (1, 64, 128, 8) and windows.tolist() == [[0, 32, 64, 96]]
+    anchors = found.get_anchors(molded.shape[1:])
+    assert len(anchors) == 3 * sum((64 // stride) * (128 // stride) for stride in (4, 8, 16, 32, 64))
+    result = found.detect([image])[0]
+    assert len(result["rois"]) and result["masks"].shape == (64, 64, len(result["rois"]))
+    assert (result["rois"] >= 0).all() and (result["rois"] <= 64).all()  # in the image's own pixels
 
 
-def test_color_files_are_read_by_a_network_of_one_channel(tmp_path):
-    config = type("Gray", (QuickConfig,), {"IMAGE_CHANNEL_COUNT": 1, "MEAN_PIXEL": np.array([110.0])})()
-    model = MaskRCNN("inference", config, tmp_path)
-    color = Shapes(1, size=64).load_image(0)
-    molded, metas, _ = model.mold_inputs([color])
-    assert molded.shape == (1, 64, 64, 1)
-    assert isinstance(model.keras_model, keras.Model)
+@pytest.mark.parametrize(("channels", "kind"), [(1, "gray"), (1, "color"), (4, "bands")])
+def test_images_of_other_channels_are_molded(tmp_path, rgb_weights, channels, kind):
+    values = {"IMAGE_CHANNEL_COUNT": channels, "MEAN_PIXEL": np.full(channels, 110.0)}
+    model = MaskRCNN("inference", type("Other", (QuickConfig,), values)(), tmp_path)
+    with pytest.warns(UserWarning, match="Adapted conv1/kernel"):
+        model.load_weights(rgb_weights)
+    image = Bands(1, 4 if kind == "bands" else 3).load_image(0)
+    image = image[:, :, 0] if kind == "gray" else image
+    assert model.mold_inputs([image])[0].shape == (1, 64, 64, channels)

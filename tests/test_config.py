@@ -50,6 +50,38 @@ def test_derived_fields():
     assert crop.IMAGE_SHAPE.tolist() == [256, 256, 1]
 
 
+def test_a_rectangle_takes_the_place_of_the_square():
+    config = of(IMAGE_RECTANGLE=(192, 320), IMAGE_MAX_DIM=1000)  # which nothing asks for then
+    assert config.IMAGE_SHAPE.tolist() == [192, 320, 3]
+    assert of(IMAGE_RESIZE_MODE="crop", IMAGE_MIN_DIM=100, IMAGE_RECTANGLE=[64, 128]).IMAGE_SHAPE.tolist() == [
+        64,
+        128,
+        3,
+    ]
+    again = Config.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again.IMAGE_SHAPE.tolist() == [192, 320, 3]
+    with pytest.raises(ConfigError, match="IMAGE_MIN_DIM must be a multiple of 64"):
+        of(IMAGE_RESIZE_MODE="pad64", IMAGE_MIN_DIM=100, IMAGE_RECTANGLE=(64, 128))  # which inference asks for
+
+
+@pytest.mark.parametrize("shape", [(192, 320), [192, 320, 3], np.array([192, 320, 3])])
+def test_an_image_shape_of_unequal_sides_is_a_rectangle(shape):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = of(IMAGE_SHAPE=shape)
+    assert config.IMAGE_RECTANGLE == (192, 320) and config.IMAGE_SHAPE.tolist() == [192, 320, 3]
+    assert config.to_dict()["IMAGE_RECTANGLE"] == [192, 320]
+    with pytest.raises(ConfigError, match=r"IMAGE_RECTANGLE must be None, or \(height, width\), each a multiple of 64"):
+        of(IMAGE_SHAPE=(200, 320))
+
+
+@pytest.mark.parametrize("shape", [(512, 512, 3), (192, 320, 1), "wide", (None, None, 3)])
+def test_any_other_image_shape_is_ignored_as_it_always_was(shape):
+    with pytest.warns(UserWarning, match="IMAGE_SHAPE is ignored"):
+        config = of(IMAGE_SHAPE=shape)
+    assert config.IMAGE_RECTANGLE is None and config.IMAGE_SHAPE.tolist() == [1024, 1024, 3]
+
+
 def test_a_derived_field_that_is_set_is_told_to_be_ignored():
     with pytest.warns(UserWarning, match="MyConfig.BATCH_SIZE is ignored"):
         config = of(BATCH_SIZE=7)
@@ -83,6 +115,16 @@ def test_a_derived_field_that_is_set_is_told_to_be_ignored():
         ({"TRAIN_BN": "yes"}, "TRAIN_BN must be None, True or False"),
         ({"LEARNING_RATE": "fast"}, "LEARNING_RATE must be a number above 0. Received: 'fast'"),
         ({"LOSS_WEIGHTS": {"mask_loss": 1}}, "LOSS_WEIGHTS must be weights for rpn_class_loss"),
+        ({"IMAGE_RECTANGLE": (192,)}, r"IMAGE_RECTANGLE must be None, or \(height, width\).*Received: \(192,\)"),
+        ({"IMAGE_RECTANGLE": 512}, "IMAGE_RECTANGLE must be None.*Received: 512"),
+        ({"CLASS_WEIGHTS": [1, 2], "NUM_CLASSES": 3}, "CLASS_WEIGHTS must be .*for each of the NUM_CLASSES classes"),
+        ({"CLASS_WEIGHTS": [1, -2, 1], "NUM_CLASSES": 3}, "CLASS_WEIGHTS must be None, or a number of at least 0"),
+        ({"CLASS_WEIGHTS": [0, 0, 0], "NUM_CLASSES": 3}, "CLASS_WEIGHTS must be .*not all of them 0"),
+        ({"CLASS_WEIGHTS": {"cat": 2}, "NUM_CLASSES": 2}, "CLASS_WEIGHTS must be None"),
+        ({"FOCAL_GAMMA": -1}, "FOCAL_GAMMA must be a number of at least 0. Received: -1"),
+        ({"FOCAL_GAMMA": None}, "FOCAL_GAMMA must be a number of at least 0. Received: None"),
+        ({"RGB_CHANNELS": (0, 1, 3)}, "RGB_CHANNELS must be None, or three different numbers of channels, from 0 to"),
+        ({"RGB_CHANNELS": (0, 1, 1)}, "RGB_CHANNELS must be None, or three different"),
         ({"IMAGE_MAX_DIMM": 512}, r"IMAGE_MAX_DIMM is no field of Config. Did you mean IMAGE_MAX_DIM\?"),
         ({"NUM_CLASS": 2}, r"Did you mean NUM_CLASSES\?"),
         ({"image_max_dim": 512}, r"Fields of Config are upper-case.*Did you mean IMAGE_MAX_DIM\?"),
@@ -133,6 +175,18 @@ def test_backbone_shapes_of_a_callable_backbone():
     assert config.BACKBONE is backbone  # and no method of the configuration
     assert config.backbone_shapes((64, 64, 3)).tolist() == [[1, 2]]
     assert Config().backbone_shapes((100, 130, 3)).tolist() == [[25, 33], [13, 17], [7, 9], [4, 5], [2, 3]]
+
+
+def test_one_number_for_an_array_field_is_an_array():
+    config = Config.from_dict({"IMAGE_CHANNEL_COUNT": 1, "MEAN_PIXEL": 110})  # as the command line gives it
+    assert config.MEAN_PIXEL.tolist() == [110.0]
+
+
+def test_class_weights_and_channels_survive_json():
+    values = {"NUM_CLASSES": 3, "CLASS_WEIGHTS": (1, 2, 0), "FOCAL_GAMMA": 1.5, "RGB_CHANNELS": (2, 1, 0)}
+    stored = json.loads(json.dumps(of(**values).to_dict()))
+    assert Config.from_dict(stored).to_dict() == stored
+    assert (stored["CLASS_WEIGHTS"], stored["RGB_CHANNELS"]) == ([1, 2, 0], [2, 1, 0])
 
 
 def test_nearest_sizes():

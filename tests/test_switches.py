@@ -17,6 +17,7 @@ from mrcnn.legacy import batches
 from mrcnn.losses import mrcnn_class_loss
 from mrcnn.network import build_network
 from tests import golden
+from tests.backbones import five_convolutions
 from tests.running import call
 from tests.shapes import Shapes
 from tests.small import SmallConfig, empty_batch
@@ -30,6 +31,8 @@ from tests.small import SmallConfig, empty_batch
         ("ACTIVE_CLASSES_PER_IMAGE", False),
         ("MASK_HEAD_POSITIVES_ONLY", False),
         ("MASK_GRID", "legacy"),
+        ("CLASS_WEIGHTS", None),
+        ("FOCAL_GAMMA", 0.0),
     ],
 )
 def test_the_default_is_as_in_the_original(switch, original):
@@ -82,3 +85,13 @@ def test_grid_of_masks():
     assert (found["legacy"] != found["image"]).any()
     with pytest.raises(ConfigError, match="MASK_GRID must be one of legacy, image.*'pixels'"):
         SmallConfig.from_dict({"MASK_GRID": "pixels"})
+
+
+def test_class_weights_and_focal_loss_reach_the_class_loss():
+    def options_of(**values):
+        config = type("Weighted", (SmallConfig,), {"BACKBONE": staticmethod(five_convolutions), **values})()
+        return build_network(config, "training").get_layer("mrcnn_class_loss").options
+
+    assert options_of() == {"per_image": False, "class_weights": None, "focal_gamma": 0.0}
+    found = options_of(CLASS_WEIGHTS=np.array([1, 2, 3, 4]), FOCAL_GAMMA=2)
+    assert found == {"per_image": False, "class_weights": [1.0, 2.0, 3.0, 4.0], "focal_gamma": 2.0}

@@ -102,6 +102,9 @@ def image_size(config: Mapping[str, Any] | None) -> str:
     if config is None:
         return "not stored"
     mode, least, most = (config.get(f"IMAGE_{name}") for name in ("RESIZE_MODE", "MIN_DIM", "MAX_DIM"))
+    rectangle = config.get("IMAGE_RECTANGLE")
+    if rectangle and mode in ("square", "crop"):
+        return f"{rectangle[0]} x {rectangle[1]} ({'crops' if mode == 'crop' else 'height x width'})"
     sizes = {
         "square": f"{most} x {most} (square)",
         "crop": f"{least} x {least} (crops)",
