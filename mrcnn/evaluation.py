@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,6 +141,7 @@ def evaluate(
     progress: bool = True,
     max_detections: int = 100,
     results_path: str | os.PathLike | None = None,
+    on_image: Callable[[int, np.ndarray, np.ndarray, np.ndarray, Mapping[str, Any]], None] | None = None,
 ) -> EvaluationResult:
     """Run `model` over the images of `dataset` and score what it finds by the rules of COCO.
 
@@ -155,6 +156,7 @@ def evaluate(
         progress: whether to show a progress bar on the standard error stream.
         max_detections: how many detections of one class in one image count, the best first (COCO: 100).
         results_path: where to write all detections as a COCO results file (JSON); nowhere where None.
+        on_image: is given each image's id, the image, its masks [H, W, N], its class ids [N] and what was found.
 
     Raises:
         ValueError: no images; an id that is not the data set's, or twice; masks, sizes or classes that do not
@@ -193,6 +195,8 @@ def evaluate(
                 empty += len(class_ids) - len(new)
                 annotations += new
                 results += to_coco_results(dataset, image_id, result, ids=ids, with_masks="segm" in iou_types)
+                if on_image is not None:
+                    on_image(image_id, image, np.asarray(masks), np.asarray(class_ids), result)
             bar.update(len(batch))
     if results_path is not None:
         write_results(results_path, results)
