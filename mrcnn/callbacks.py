@@ -13,7 +13,10 @@ from typing import Any
 import keras
 
 from mrcnn.files import atomic_path
-from mrcnn.weights import save_weights
+from mrcnn.lazy_logs import LazyLogs, read
+
+# Steps whose losses are read back together.
+LOOK_EVERY = 10
 
 
 class TrainingError(RuntimeError):
@@ -21,56 +24,63 @@ class TrainingError(RuntimeError):
 
 
 class NonFiniteGuard(keras.callbacks.Callback):
-    """Stops training at the first loss that is NaN or infinite, before a checkpoint is made of it.
+    """Stops training for the first loss that is NaN or infinite, before a checkpoint is made of it. It looks at the
+    losses of `LOOK_EVERY` steps together.
 
     Args:
         describe_images: step, counted from the first epoch -> descriptions of the images in its batch.
         steps_per_epoch: steps of an epoch.
+        first_step: steps of the first epoch that lie behind.
     """
 
-    def __init__(self, describe_images: Callable[[int], list[str]], steps_per_epoch: int) -> None:
+    def __init__(self, describe_images: Callable[[int], list[str]], steps_per_epoch: int, first_step: int = 0) -> None:
         super().__init__()
         self.describe_images = describe_images
         self.steps_per_epoch = steps_per_epoch
-        self.epoch = 0
+        self.first_step = first_step
+        self.epoch: int | None = None
+        self.begun = 0
+
+        self._unread: list[tuple[int, LazyLogs]] = []
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self.begun = self.first_step if self.epoch is None else 0
         self.epoch = epoch
+        self._unread = []
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        # The logs are means over the epoch so far, and one NaN makes its mean NaN at once.
-        broken = {name: float(value) for name, value in (logs or {}).items() if not math.isfinite(float(value))}
-        if not broken:
-            return
-        causes = [name for name in broken if name != "loss"] or ["loss (the weights themselves: the L2 penalty)"]
-        images = ", ".join(self.describe_images(self.epoch * self.steps_per_epoch + batch))
-        raise TrainingError(
-            f"Not finite: {', '.join(causes)}, at epoch {self.epoch + 1}, step {batch + 1}. Images of the batch: "
-            f"{images}. Check their annotations, or lower the learning rate; the checkpoint of the last whole epoch "
-            "is unharmed."
-        )
+        self._unread.append((batch, logs if isinstance(logs, LazyLogs) else LazyLogs(logs)))
+        if len(self._unread) == LOOK_EVERY:
+            self.look()
 
-
-class Checkpoints(keras.callbacks.Callback):
-    """Writes weights and optimizer state after each epoch, whole or not at all.
-
-    Args:
-        path: with `{epoch:04d}`, which counts from 1.
-        metadata: stored beside the weights, with the epoch and its losses.
-        on_saved: is told the number of each epoch that was saved.
-    """
-
-    def __init__(self, path: str, metadata: Mapping[str, Any], on_saved: Callable[[int], None]) -> None:
-        super().__init__()
-        self.path = path
-        self.metadata = metadata
-        self.on_saved = on_saved
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self.look()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        losses = {name: float(value) for name, value in (logs or {}).items()}
-        metadata = {**self.metadata, "epoch": epoch + 1, "losses": losses}
-        save_weights(self.model, self.path.format(epoch=epoch + 1), metadata, self.model.optimizer)
-        self.on_saved(epoch + 1)
+        self.look()
+
+    def look(self) -> None:
+        """Look at the losses of the steps since the last time; for whoever is about to keep the weights.
+
+        Raises:
+            TrainingError: one is not finite.
+        """
+        unread, self._unread = self._unread, []
+        read(logs for _, logs in unread)
+        for batch, logs in unread:
+            # The logs are means over the epoch so far, and one NaN makes its mean NaN at once.
+            broken = [name for name, value in logs.items() if not math.isfinite(value)]
+            if broken:
+                self._stop(batch, broken)
+
+    def _stop(self, batch: int, broken: list[str]) -> None:
+        causes = [name for name in broken if name != "loss"] or ["loss (the weights themselves: the L2 penalty)"]
+        step = self.begun + batch
+        images = ", ".join(self.describe_images(self.epoch * self.steps_per_epoch + step))
+        raise TrainingError(
+            f"Not finite: {', '.join(causes)}, at epoch {self.epoch + 1}, step {step + 1}. Images of the batch: "
+            f"{images}. Check their annotations, or lower the learning rate; the last checkpoint is unharmed."
+        )
 
 
 class HistoryLog(keras.callbacks.Callback):

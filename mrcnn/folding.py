@@ -55,7 +55,7 @@ class _Copy:
 
     def __init__(self, model: keras.Model, dtype: str | None) -> None:
         self.dtype = dtype
-        self.normalization_of = _foldable(model)
+        self.normalization_of = foldable(model)
         self.folded = {id(layer) for layer in self.normalization_of.values()}
         self.copies: dict[int, Any] = {}
 
@@ -161,7 +161,7 @@ def _graphs(model: keras.Model) -> list[tuple[list[Any], list[Any]]]:
     return graphs
 
 
-def _foldable(model: keras.Model) -> dict[int, Any]:
+def foldable(model: keras.Model) -> dict[int, Any]:
     """By the id of a convolution, the batch normalization that it can take over."""
     graphs = _graphs(model)
     # What a layer of two graphs is followed by in one of them, it need not be in the other.

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mrcnn import graph_queries, training, weights
+from mrcnn import graph_queries, preflight, training, weights
 from mrcnn.config import Config
 from mrcnn.data import molding
 from mrcnn.devices import choose_devices
@@ -29,8 +29,10 @@ from mrcnn.legacy.names import *  # noqa: F403
 from mrcnn.network import build_network
 from mrcnn.ops.anchors import pyramid_anchors
 from mrcnn.ops.boxes import normalize_boxes
+from mrcnn.optimization import precision_scope
 from mrcnn.parallel import data_parallel
-from mrcnn.runs import newest_checkpoint, time_and_epoch
+from mrcnn.run_stages import run_stages
+from mrcnn.runs import newest_checkpoint, step_of, time_and_epoch
 
 __all__ = ["MaskRCNN", "log", *names.__all__]
 
@@ -99,7 +101,7 @@ class MaskRCNN:
         """Build the network of a mode; see `build_network` for its inputs and outputs."""
         if mode == "training":
             parallel = data_parallel(config)
-            with parallel.building():
+            with parallel.building(), precision_scope(config):
                 network = build_network(config, mode, training.TrainingModel)
                 network.configure(config.LOSS_WEIGHTS, config.WEIGHT_DECAY)  # for scripts that compile it themselves
             network.data_parallel = parallel
@@ -175,7 +177,8 @@ class MaskRCNN:
         if run is not None:
             time, self.epoch = run
             self._resume_from = Path(model_path)
-            print(f"Re-starting from epoch {self.epoch}")
+            step = step_of(model_path)
+            print(f"Re-starting from epoch {self.epoch}" + (f", step {step}" if step else ""))
         run_dir = Path(self.model_dir) / f"{name}{time}"
         self.log_dir = str(run_dir)
         self.checkpoint_path = str(run_dir / f"mask_rcnn_{name}_{{epoch:04d}}.h5")
@@ -203,28 +206,34 @@ class MaskRCNN:
         train_dataset: Any,
         val_dataset: Any | None,
         learning_rate: Any,
-        epochs: int,
-        layers: str,
+        epochs: int | None,
+        layers: str | Sequence[tuple[str, int, Any]],
         augmentation: Any = None,
         custom_callbacks: Sequence[keras.callbacks.Callback] | None = None,
         no_augmentation_sources: Sequence[str] | None = None,
         verbose: int | str = "auto",
+        preflight_seconds: float = preflight.SECONDS,
     ) -> keras.callbacks.History | None:
         """Train, writing TensorBoard logs, `history.csv` and a checkpoint an epoch to `log_dir`.
 
-        After `load_weights` of a checkpoint, training goes on at the epoch after it, with the optimizer's state where
-        the same layers train.
+        After `load_weights` of a checkpoint ("last"), training goes on where it was written, with the optimizer's state
+        where the same layers train: to the weights that the run would have come to. Ctrl-C (or SIGTERM) ends it after
+        the step that it is at, with a checkpoint. A callback that stops training ends it whole, not its stage alone.
 
         Args:
             train_dataset: a prepared `Dataset`.
             val_dataset: another, or None for no validation.
             learning_rate: a number, or a Keras learning rate schedule, whose steps count from the very first epoch.
             epochs: the last epoch, counted from the very first one.
-            layers: "heads", "3+", "4+", "5+", "all", or a regular expression for names of layers.
+            layers: "heads", "3+", "4+", "5+", "all", or a regular expression for names of layers. Or a list of stages
+                (these, last epoch, learning rate), such as [("heads", 10, 1e-3), ("all", 20, 1e-4)]: `learning_rate`
+                is for those with None then, and `epochs` None, or a last epoch for all.
             augmentation: see `mrcnn.data.augmentation.as_augmentation`.
             custom_callbacks: Keras callbacks.
             no_augmentation_sources: sources whose images are not augmented.
             verbose: Keras's: 0 silent, 1 a progress bar, 2 a line an epoch.
+            preflight_seconds: how long the datasets are looked at, at most, to tell what is about to be trained and
+                what may ruin it (see `mrcnn.preflight`); with 0, or `verbose` 0, nothing is told.
 
         Returns:
             Keras's history of losses by epoch; None where `epochs` are done already.
@@ -233,42 +242,14 @@ class MaskRCNN:
             ValueError: an argument that cannot work.
             DatasetError, BatchError: a dataset or an image that cannot be used.
             TrainingError: a loss that is not finite.
+            TrainingInterrupted: a KeyboardInterrupt, with all saved.
         """
         self._require("training", "train")
-        training.check_epochs(epochs, learning_rate)
-        pattern = training.stage_pattern(layers)
-        if self.epoch >= epochs:
-            print(f"Nothing to train: {self.epoch} epochs are done, and epochs is {epochs}, the last one.")
-            return None
-        print(f"\nStarting at epoch {self.epoch}. LR={learning_rate}\n")
-        print(f"Checkpoint Path: {self.checkpoint_path}")
-        self.set_trainable(pattern)
-        if not self.keras_model.trainable_weights:
-            raise ValueError(
-                f"No layer matches layers={layers!r}. Stages: {', '.join(training.STAGES)}; or a regular expression "
-                "that matches whole names, such as 'mrcnn_.*'."
-            )
-        self.compile(learning_rate, self.config.LEARNING_MOMENTUM)
-        optimizer = self.keras_model.optimizer
-        optimizer.iterations.assign(self.epoch * self.config.STEPS_PER_EPOCH)
-        if self._resume_from is not None and weights.inspect_weights(self._resume_from).has_optimizer:
-            weights.load_optimizer(optimizer, self._resume_from)
-        self._resume_from = None
-        return training.fit(
-            self.keras_model,
-            self.config,
-            train_dataset,
-            val_dataset,
-            epochs=epochs,
-            initial_epoch=self.epoch,
-            log_dir=Path(self.log_dir),
-            checkpoint_path=self.checkpoint_path,
-            on_saved=lambda epoch: setattr(self, "epoch", epoch),
-            augmentation=augmentation,
+        return run_stages(
+            self, train_dataset, val_dataset, learning_rate, epochs, layers, custom_callbacks=custom_callbacks,
+            verbose=verbose, preflight_seconds=preflight_seconds, augmentation=augmentation,
             no_augmentation_sources=no_augmentation_sources,
-            custom_callbacks=custom_callbacks,
-            verbose=verbose,
-        )
+        )  # fmt: skip
 
     # Inference
 

@@ -54,13 +54,17 @@ class DataParallel:
     def wait(self) -> None:
         """Let all processes come to this point."""
 
+    def any(self, flag: bool) -> bool:
+        """Whether a flag is set in one of the processes at least; all of them come to this point."""
+        return flag
+
     def feed(self, array: np.ndarray) -> np.ndarray:
         """An input of the network as it can be given to the backend."""
         return array
 
-    def optimizer(self, learning_rate: Any, momentum: float, clip_norm: float) -> keras.optimizers.Optimizer:
-        """Gradient descent with momentum; all gradients, of the whole batch, clipped together to `clip_norm`."""
-        return keras.optimizers.SGD(learning_rate, momentum=momentum, global_clipnorm=clip_norm)
+    def optimizer(self, kind: type, clip_norm: float, **arguments: Any) -> keras.optimizers.Optimizer:
+        """A Keras optimizer of a `kind`; all gradients, of the whole batch, clipped together to `clip_norm`."""
+        return kind(global_clipnorm=clip_norm, **arguments)
 
     def share(self, loss: Any) -> Any:
         """What of a replica's loss goes into its gradient, for the backend to put together."""
@@ -80,10 +84,10 @@ class _OnTensorFlow(DataParallel):
     def feed(self, array: np.ndarray) -> np.ndarray:
         return array.astype(np.uint8) if array.dtype == bool else array  # Keras adds the first batch's parts up
 
-    def optimizer(self, learning_rate: Any, momentum: float, clip_norm: float) -> keras.optimizers.Optimizer:
+    def optimizer(self, kind: type, clip_norm: float, **arguments: Any) -> keras.optimizers.Optimizer:
         # Keras adds the replicas' gradients up, after each has clipped its own. So what it is given is the gradient of
         # the whole batch divided by the replicas, and clipped to a norm so divided.
-        return _averaging_sgd()(learning_rate, momentum=momentum, global_clipnorm=clip_norm / self.count)
+        return _of_mean_gradients(kind)(global_clipnorm=clip_norm / self.count, **arguments)
 
     def share(self, loss: Any) -> Any:
         return loss / replicas.count()
@@ -123,18 +127,26 @@ class _OnTorch(DataParallel):
 
         distributed.barrier()
 
-    def optimizer(self, learning_rate: Any, momentum: float, clip_norm: float) -> keras.optimizers.Optimizer:
-        return _averaging_sgd()(learning_rate, momentum=momentum, global_clipnorm=clip_norm)
+    def any(self, flag: bool) -> bool:
+        from torch import distributed
+
+        flags = [flag] * self.parts
+        distributed.all_gather_object(flags, flag)
+        return any(flags)
+
+    def optimizer(self, kind: type, clip_norm: float, **arguments: Any) -> keras.optimizers.Optimizer:
+        return _of_mean_gradients(kind)(global_clipnorm=clip_norm, **arguments)
 
 
-def _averaging_sgd() -> type[keras.optimizers.SGD]:
-    """SGD that takes the mean of the replicas' gradients before it clips them."""
+def _of_mean_gradients(kind: type) -> type:
+    """An optimizer that takes the mean of the replicas' gradients before it clips them."""
 
-    class SGD(type(keras.optimizers.SGD())):  # the backend's own
+    class OfMeanGradients(kind):
         def apply(self, grads: Any, trainable_variables: Any = None) -> None:
             super().apply(replicas.mean(list(grads)), trainable_variables)
 
-    return SGD
+    OfMeanGradients.__name__ = OfMeanGradients.__qualname__ = kind.__name__
+    return OfMeanGradients
 
 
 def data_parallel(config: Config) -> DataParallel:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from mrcnn.callbacks import Checkpoints, HistoryLog, NonFiniteGuard, tensorboard
+from mrcnn.callbacks import HistoryLog, NonFiniteGuard, tensorboard
 from mrcnn.config import LOSS_NAMES, Config, ConfigError
 from mrcnn.data.batches import BatchError, BatchLoader
+from mrcnn.frozen_norms import FrozenNorms
+from mrcnn.interrupts import Interrupts
 from mrcnn.keras_model import Network
+from mrcnn.monitoring import check_monitoring
+from mrcnn.ops.squares import sum_of_squares
+from mrcnn.optimization import make_optimizer
 from mrcnn.parallel import DataParallel
+from mrcnn.resuming import Checkpoints, Course, Position, fit_from, remove_leftovers
+from mrcnn.watching import Watch
 
 HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
 STAGES = {
@@ -50,6 +58,16 @@ class TrainingModel(Network):
         if not hasattr(self, "loss_means"):  # a second stage keeps those of the first
             self.loss_means = [keras.metrics.Mean(name=name) for name in LOSS_NAMES]
 
+    @functools.cached_property
+    def frozen_norms(self) -> FrozenNorms:
+        return FrozenNorms(self)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """As a functional model's, with what `FrozenNorms` saves."""
+        if not any(one is not None for one in keras.tree.flatten(mask)) and self.frozen_norms.takes(inputs):
+            return self.frozen_norms(inputs, training)
+        return super().call(inputs, training=training, mask=mask)
+
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
@@ -65,7 +83,8 @@ class TrainingModel(Network):
 
         `legacy:` the mean makes the penalty of a large kernel as small as that of a bias.
         """
-        means = [ops.mean(ops.square(w)) for w in self.trainable_weights if w.name not in _NOT_DECAYED]
+        decayed = [w for w in self.trainable_weights if w.name not in _NOT_DECAYED]
+        means = [sum_of_squares(w) / math.prod(w.shape) for w in decayed]
         return self.weight_decay * sum(means) if means else ops.zeros(())
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
@@ -111,17 +130,18 @@ def set_trainable(model: keras.Model, pattern: str) -> dict[str, str]:
 
 
 def compile_model(model: TrainingModel, config: Config, learning_rate: Any, momentum: float) -> None:
-    """Stochastic gradient descent with momentum, all gradients clipped together to GRADIENT_CLIP_NORM.
+    """Give a training network its objective and its optimizer, all gradients clipped together to GRADIENT_CLIP_NORM.
 
     Args:
         model: the training network.
-        config: LOSS_WEIGHTS, WEIGHT_DECAY and GRADIENT_CLIP_NORM are used.
+        config: LOSS_WEIGHTS, WEIGHT_DECAY and what `make_optimizer` uses.
         learning_rate: a number, or a Keras learning rate schedule.
         momentum: from 0 to 1.
     """
     with model.data_parallel.building():
-        model.configure(config.LOSS_WEIGHTS, config.WEIGHT_DECAY)
-        optimizer = model.data_parallel.optimizer(learning_rate, momentum, config.GRADIENT_CLIP_NORM)
+        # AdamW shrinks the weights itself.
+        model.configure(config.LOSS_WEIGHTS, 0.0 if config.OPTIMIZER == "AdamW" else config.WEIGHT_DECAY)
+        optimizer = make_optimizer(config, learning_rate, momentum, model.data_parallel, model.trainable_variables)
         # XLA on TensorFlow knows no non-max suppression of changing length; torch.compile gains nothing here.
         model.compile(optimizer=optimizer, jit_compile=keras.backend.backend() == "jax")
         model.optimizer.build(model.trainable_variables)  # with mixed_float16, Keras has wrapped the one above
@@ -142,66 +162,93 @@ def fit(
     no_augmentation_sources: Sequence[str] | None = None,
     custom_callbacks: Sequence[keras.callbacks.Callback] | None = None,
     verbose: int | str = "auto",
+    position: Position | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> keras.callbacks.History:
     """Run epochs `initial_epoch` (counted from 0) up to `epochs` of a compiled training network.
 
     An epoch is STEPS_PER_EPOCH batches. After each, the validation losses of the first VALIDATION_STEPS batches of
     `val_dataset` are measured (always the same ones), and `checkpoint_path` (with `{epoch:04d}`) is written, weights
-    and optimizer state together; `on_saved` is told its epoch's number then.
+    and optimizer state together; `on_saved` is told its epoch's number then. `position` tells where in the first epoch
+    to begin (its beginning), `training` what `Checkpoints` is to store of the plan.
 
     Raises:
+        TrainingInterrupted: a signal came; the step was finished and all is saved.
         ConfigError: images that come out in another size than the network's.
         DatasetError: a dataset that does not fit the configuration.
         BatchError: an image that cannot be loaded; names it.
         TrainingError: a loss that is not finite; names the loss and the images of the batch.
     """
+    check_monitoring(config, val_dataset)
     parallel = model.data_parallel
     part = (parallel.rank, parallel.parts)
     steps = config.STEPS_PER_EPOCH
+    position = position or Position(initial_epoch, stage_start=initial_epoch)
+    interrupts = Interrupts()
+    course = Course(config, parallel, interrupts, position)
     failures: list[Exception] = []
 
-    def train_loader(first: int) -> BatchLoader:
-        return BatchLoader(
-            train_dataset,
-            config,
-            augmentation=augmentation,
-            no_augmentation_sources=no_augmentation_sources,
-            start_step=initial_epoch * steps + first,
-            part=part,
-        )
+    def train_batches(behind: int) -> Batches:
+        def loader(first: int) -> BatchLoader:
+            return BatchLoader(
+                train_dataset,
+                config,
+                augmentation=augmentation,
+                no_augmentation_sources=no_augmentation_sources,
+                start_step=behind + first,
+                part=part,
+            )
+
+        opened.append(Batches(loader, model, None, failures))
+        return opened[-1]
+
+    def describe_images(step: int) -> list[str]:
+        return [_reference(train_dataset, i) for i in opened[-1].loader.image_ids(step)]
 
     def validation_loader(first: int) -> BatchLoader:
         return BatchLoader(val_dataset, config, shuffle=False, start_step=first, part=part)
 
-    batches = Batches(train_loader, model, None, failures)
+    opened: list[Any] = [course]
     validation = None
     if val_dataset is not None and config.VALIDATION_STEPS > 0:
         validation = Batches(validation_loader, model, config.VALIDATION_STEPS, failures)
-    callbacks: list[keras.callbacks.Callback] = [
-        NonFiniteGuard(lambda step: [_reference(train_dataset, i) for i in batches.loader.image_ids(step)], steps)
-    ]
+        opened.append(validation)
+    guard = NonFiniteGuard(describe_images, steps, position.step)
+    course.look = guard.look
+    callbacks: list[keras.callbacks.Callback] = [guard, course]  # in this order, for nothing broken is to be saved
     if parallel.rank == 0:
         log_dir.mkdir(parents=True, exist_ok=True)
         metadata = {"config": config.to_dict(), "class_names": list(getattr(train_dataset, "class_names", []))}
-        callbacks.append(Checkpoints(checkpoint_path, metadata, on_saved))
-        callbacks.append(HistoryLog(log_dir / "history.csv", initial_epoch))
-        callbacks += tensorboard(log_dir)
+        remove_leftovers(log_dir)
+        course.checkpoints = Checkpoints(checkpoint_path, metadata, training or {}, on_saved)
+        callbacks.append(course.checkpoints)
+        watch = Watch(
+            config, train_dataset, val_dataset, log_dir, metadata, initial_epoch=initial_epoch, last_epoch=epochs,
+            stage_start=position.stage_start, verbose=verbose, interrupted=lambda: interrupts.received is not None,
+        )  # fmt: skip
+        opened.append(watch)
+        verbose = watch.keras_verbose
+        callbacks += watch.measuring
+        course.history = HistoryLog(log_dir / "history.csv", initial_epoch)
+        callbacks.append(course.history)
+        callbacks += [*tensorboard(log_dir), *watch.telling]
     else:
         callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_saved(epoch + 1)))
-    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: parallel.wait()))
-    callbacks += custom_callbacks or ()
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: _stop_together(model)))
+    callbacks += [*(custom_callbacks or ()), course.last]
     parallel.align(model)
     try:
-        with parallel.running():
-            return model.fit(
-                batches,
+        with parallel.running(), interrupts:
+            return fit_from(
+                model,
+                train_batches,
+                position,
+                steps,
+                epochs,
+                callbacks,
+                verbose if parallel.rank == 0 else 0,
                 validation_data=validation,
-                steps_per_epoch=steps,
-                initial_epoch=initial_epoch,
-                epochs=epochs,
-                callbacks=callbacks,
                 shuffle=False,  # the loader has shuffled already
-                verbose=verbose if parallel.rank == 0 else 0,
             )
     except Exception:
         # TensorFlow wraps what a dataset raises in an error of its own, as text.
@@ -209,9 +256,13 @@ def fit(
             raise failures[0] from failures[0].__cause__
         raise
     finally:
-        for opened in (batches, validation):
-            if opened is not None:
-                opened.close()
+        for each in opened:
+            each.close()
+
+
+def _stop_together(model: TrainingModel) -> None:
+    """Wait for all processes; all stop where one of them does."""
+    model.stop_training = model.data_parallel.any(bool(model.stop_training))
 
 
 class Batches(keras.utils.PyDataset):
@@ -285,15 +336,3 @@ class Batches(keras.utils.PyDataset):
 def _reference(dataset: Any, image_id: int) -> str:
     info = dataset.image_info[image_id]
     return f"{image_id} ({info.get('path') or info.get('id')})"
-
-
-def check_epochs(epochs: int, learning_rate: Any) -> None:
-    """Refuse numbers that cannot be trained with.
-
-    Raises:
-        ValueError: names the argument and what would do.
-    """
-    if isinstance(epochs, bool) or not isinstance(epochs, int | np.integer) or epochs < 1:
-        raise ValueError(f"epochs must be a whole number of at least 1 (the last epoch). Received: {epochs!r}.")
-    if isinstance(learning_rate, int | float | np.number) and not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate must be a number above 0, or a Keras schedule. Received: {learning_rate!r}.")

@@ -20,7 +20,7 @@ from mrcnn.data.coco_names import COCO_NAMES
 from tests.command_line import error_line, write_weights
 from tests.shapes import KINDS, ShapesConfig
 
-COMMANDS = ("detect", "train", "evaluate", "export", "demo", "info")
+COMMANDS = ("detect", "train", "evaluate", "export", "demo", "info", "report")
 HEAVY = ("numpy", "keras", "tensorflow", "jax", "torch", "h5py", "cv2", "matplotlib", "PIL", "pycocotools", "tqdm")
 
 

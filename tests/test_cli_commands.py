@@ -211,7 +211,8 @@ def test_train_from_scratch(train, shapes, capsys):
     config = model.config
     assert (config.NAME, config.NUM_CLASSES, config.BACKBONE, config.BATCH_SIZE) == ("mine", 4, "resnet14", 3)
     assert (config.STEPS_PER_EPOCH, config.VALIDATION_STEPS) == (2, 2)  # four images, three a step
-    assert model.options == {"learning_rate": 0.5, "epochs": 3, "layers": "all", "augmentation": None}
+    options = {"learning_rate": 0.5, "epochs": 3, "layers": "all", "augmentation": None, "preflight_seconds": 5.0}
+    assert model.options.items() >= options.items()
     assert model.val_set.class_names == model.train_set.class_names == ["BG", *KINDS]
     assert "mask_rcnn_0003.h5" in capsys.readouterr().out
 

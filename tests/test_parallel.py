@@ -67,6 +67,7 @@ def on_one_and_two(folder, fields):
         {"VALIDATION_STEPS": 0},
         pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"TRAIN_BN": None}, marks=pytest.mark.slow),
+        pytest.param({"EMA_DECAY": 0.5}, marks=pytest.mark.slow),
     ],
     ids=lambda fields: ",".join(fields) or "validation",
 )

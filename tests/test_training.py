@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,7 +21,6 @@ from mrcnn.data.batches import BatchError, BatchLoader
 from mrcnn.evaluation import evaluate
 from mrcnn.model import MaskRCNN
 from mrcnn.network import build_network
-from mrcnn.weights import load_weights
 from tests import golden
 from tests.backbones import five_convolutions
 from tests.shapes import Shapes, ShapesConfig
@@ -181,28 +178,6 @@ def test_training_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert again.train(dataset, None, 0.001, 2, "all", verbose=0) is None
     assert "Nothing to train: 2 epochs are done" in capsys.readouterr().out
-
-
-def test_a_kill_leaves_every_finished_checkpoint_readable(tmp_path):
-    program = (
-        "from tests.test_training import QuickConfig\nfrom tests.shapes import Shapes\n"
-        "from mrcnn.model import MaskRCNN\nfrom mrcnn import training\nfrom tests.test_training import Untraced\n"
-        "training.TrainingModel = Untraced\n"
-        f"MaskRCNN('training', QuickConfig(), {str(tmp_path)!r}).train(Shapes(4, size=64), None, .001, 500, 'all')"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        deadline = time.monotonic() + 120
-        while len(list(tmp_path.glob("*/*.h5"))) < 3 and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        process.wait()
-    checkpoints = sorted(tmp_path.glob("*/mask_rcnn_shapes_*.h5"))
-    assert len(checkpoints) >= 3, process.stderr.read().decode()[-2000:]
-    network = build_network(QuickConfig(), "inference")
-    for checkpoint in checkpoints:
-        assert load_weights(network, checkpoint).complete
 
 
 @pytest.mark.usefixtures("untraced")

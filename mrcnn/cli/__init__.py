@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import mrcnn
+from mrcnn.cli.data_options import add_data, add_preflight
 from mrcnn.cli.devices import add_devices, device_settings
+from mrcnn.cli.optimization import add_optimization
+from mrcnn.cli.report_options import add_monitoring, add_report
 
 _WEIGHTS_HELP = "a .h5 or .weights.h5 file; or coco (the released weights, downloaded once), or nuclei (the demo's)"
 _MODEL_HELP = f"{_WEIGHTS_HELP}; or the folder of an exported model"
@@ -40,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code. Wrong usage, `--help` and `--version` leave with SystemExit, as argparse does.
     """
     args = _parser().parse_args(argv)
+    args.arguments = list(sys.argv[1:] if argv is None else argv)
     args.verbose = getattr(args, "verbose", False)
     args.config = [*getattr(args, "config", ()), *device_settings(args)]
     try:
@@ -105,8 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mrcnn {mrcnn.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     parsers = [parser]
-    for add in (_add_detect, _add_train, _add_evaluate, _add_export, _add_demo, _add_info):
+    for add in (_add_detect, _add_train, _add_evaluate, _add_export, _add_demo, _add_info, add_report):
         parsers.append(add(commands))
+    parsers += add_data(commands, _add_config, _count, _positive)
     for each in parsers:  # before the command or after it; suppressed, for the later would undo the earlier
         each.add_argument(
             "-v", "--verbose", action="store_true", default=argparse.SUPPRESS,
@@ -171,7 +176,6 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         "--epochs",
         metavar="N",
         type=_count,
-        default=10,
         help="the last epoch, counted from the very first (default: 10)",
     )
     command.add_argument("--learning-rate", metavar="X", type=_positive, help="default: LEARNING_RATE of the config")
@@ -179,6 +183,9 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         "--augmentation", choices=("flip", "none"), default="flip",
         help="flip: mirror half of the images left-right (default)",
     )  # fmt: skip
+    add_monitoring(command, _count)
+    add_preflight(command)
+    add_optimization(command, _count)
     _add_config(command)
     add_devices(command, "all; training takes as many as are named here, else --config GPU_COUNT=N of them")
     command.add_argument(

@@ -20,7 +20,8 @@ from mrcnn.inference import Detector
 
 # What of the configuration is about images on their way to the network; the rest is part of an exported model.
 _OUTSIDE = (
-    "IMAGE_RESIZE_MODE", "IMAGE_MIN_DIM", "IMAGE_MAX_DIM", "IMAGE_MIN_SCALE", "MEAN_PIXEL", "IMAGES_PER_GPU",
+    "IMAGE_RESIZE_MODE", "IMAGE_MIN_DIM", "IMAGE_MAX_DIM", "IMAGE_MIN_SCALE", "IMAGE_RECTANGLE", "MEAN_PIXEL",
+    "IMAGES_PER_GPU",
 )  # fmt: skip
 
 

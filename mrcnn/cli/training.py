@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any
 
 from mrcnn.cli import CommandError, note
@@ -15,7 +16,12 @@ from mrcnn.cli.configuration import (
     start_backend,
     stored_values,
 )
+from mrcnn.cli.optimization import optimization_settings, resume_command
+from mrcnn.cli.reporting import PROGRESS, monitoring_values
+from mrcnn.cli.resuming import checkpoint_to_resume, training_plan
 from mrcnn.data.dataset import Dataset
+from mrcnn.interrupts import TrainingInterrupted
+from mrcnn.run_record import BEST_NAME, REPORT_NAME
 from mrcnn.weights.info import CLASS_LAYERS, MASK_RCNN, WeightsInfo, inspect_weights
 
 _DEFAULT_NAME = "mrcnn"
@@ -25,29 +31,39 @@ _MOST_VALIDATION_STEPS = 50
 def run(args: argparse.Namespace) -> int:
     """Train, and say where the last checkpoint is."""
     train_set, val_set = _datasets(args)
-    info = None if args.weights == "none" else inspect_weights(find_weights(args.weights))
+    info, resumes = _start(args)
     values = training_values(info)
     stored_name = values.get("NAME")
     name = args.name or stored_name or _DEFAULT_NAME
     classes_match = _classes_match(info, train_set)
     goes_on = classes_match and name == stored_name and info.has_optimizer
+    if resumes and not goes_on:
+        raise CommandError(
+            f"--resume: {info.path} is no checkpoint of a run {name!r} on the classes of {args.train}. To start a run "
+            "from its weights, give it as --weights."
+        )
+    plan = training_plan(args, info if resumes else None)
     values |= {"NAME": name, "NUM_CLASSES": train_set.num_classes}
+    if not classes_match:
+        values["CLASS_WEIGHTS"] = None
+    values |= monitoring_values(args, None if val_set is None else val_set.num_images, values if goes_on else {})
     gpus = dict(args.config).get("GPUS")
     if gpus is not None:
         values["GPU_COUNT"] = max(1, len(gpus))  # --config GPU_COUNT=... goes before it
-    config = make_config(info, values, args.config)
+    settings = [*optimization_settings(args), *args.config]
+    config = make_config(info, values, settings)
     if not goes_on:
         # One pass over the images an epoch, where nothing else is asked for.
         val_steps = 0 if val_set is None else math.ceil(val_set.num_images / config.BATCH_SIZE)
         values["STEPS_PER_EPOCH"] = math.ceil(train_set.num_images / config.BATCH_SIZE)
         values["VALIDATION_STEPS"] = min(val_steps, _MOST_VALIDATION_STEPS)
-        config = make_config(info, values, args.config)
+        config = make_config(info, values, settings)
 
     start_backend(args.verbose)
     from mrcnn.data.augmentation import Flip
     from mrcnn.model import MaskRCNN
 
-    model = MaskRCNN("training", config, args.logs)
+    model = MaskRCNN("training", config, info.path.parents[1] if resumes else args.logs)
     if info is not None:
         exclude = () if classes_match or info.kind != MASK_RCNN else CLASS_LAYERS
         if exclude:
@@ -55,17 +71,39 @@ def run(args: argparse.Namespace) -> int:
         model.load_weights(info.path, by_name=True, exclude=exclude)
         if not goes_on:
             model.set_log_dir()
-    history = model.train(
-        train_set,
-        val_set,
-        learning_rate=args.learning_rate or config.LEARNING_RATE,
-        epochs=args.epochs,
-        layers=args.layers or ("heads" if args.weights in ("coco", "imagenet") else "all"),
-        augmentation=Flip() if args.augmentation == "flip" else None,
-    )
+    try:
+        history = model.train(
+            train_set,
+            val_set,
+            learning_rate=plan.learning_rate or config.LEARNING_RATE,
+            epochs=plan.epochs,
+            layers=plan.layers,
+            augmentation=Flip() if args.augmentation == "flip" else None,
+            verbose=PROGRESS[args.progress],
+            preflight_seconds=args.preflight,
+        )
+    except TrainingInterrupted as stop:
+        note(f"stopped, and saved to {stop.path}. To go on: {resume_command(args.arguments, model.log_dir)}")
+        return 128 + stop.signal
     if history is not None:
         print(f"Weights: {model.checkpoint_path.format(epoch=model.epoch)}")
+        for name, title in ((BEST_NAME, "Best weights"), (REPORT_NAME, "Report")):
+            path = Path(model.checkpoint_path).with_name(name)
+            if path.exists():
+                print(f"{title}: {path}")
     return 0
+
+
+def _start(args: argparse.Namespace) -> tuple[WeightsInfo | None, bool]:
+    """What the weights to start from tell, None without any; and whether a run is gone on with."""
+    named = args.weights in ("none", "coco", "imagenet")
+    info = None if named else inspect_weights(find_weights(args.weights))
+    name = args.name or (training_values(info).get("NAME") if args.resume == "" else None) or _DEFAULT_NAME
+    checkpoint = checkpoint_to_resume(args.resume, args.logs, name)
+    if checkpoint is not None:
+        note(f"going on from {checkpoint}")
+        return inspect_weights(checkpoint), True
+    return (inspect_weights(find_weights(args.weights)) if named and args.weights != "none" else info), False
 
 
 def _classes_match(info: WeightsInfo | None, dataset: Dataset) -> bool:

@@ -1,0 +1,340 @@
+"""Stopping and going on: signals, kills, and the same weights as without them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from mrcnn import training
+from mrcnn.interrupts import Interrupts, TrainingInterrupted
+from mrcnn.model import MaskRCNN
+from mrcnn.network import build_network
+from mrcnn.optimization import averages
+from mrcnn.resuming import read_saved
+from mrcnn.weights import inspect_weights, load_weights
+from tests.shapes import Shapes
+from tests.test_training import QuickConfig, Untraced
+
+# Minutes on JAX.
+QUICK = [pytest.mark.backends, *([pytest.mark.slow] if keras.backend.backend() == "jax" else [])]
+STEPS = 3
+# All that has a state of its own at once.
+RICH = {
+    "OPTIMIZER": "AdamW",
+    "LEARNING_RATE_SCHEDULE": "cosine",
+    "WARMUP_STEPS": 2,
+    "GRADIENT_ACCUMULATION": 2,
+    "EMA_DECAY": 0.9,
+}
+
+
+@pytest.fixture(autouse=True)
+def untraced(monkeypatch):
+    monkeypatch.setattr(training, "TrainingModel", Untraced)
+
+
+@pytest.fixture(autouse=True)
+def no_tensorboard(monkeypatch):
+    monkeypatch.setattr(training, "tensorboard", lambda folder: [])
+
+
+class At(keras.callbacks.Callback):
+    """Sends this process a signal in a step of an epoch (from 0), or in its validation; notes the learning rates."""
+
+    def __init__(self, epoch=None, step=None, number=signal.SIGINT):
+        super().__init__()
+        self.where, self.number = (epoch, step), number
+        self.rates, self.seen = [], []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._at(batch)
+        self.rates.append(float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._at("validation")
+
+    def _at(self, step):
+        self.seen.append((self.epoch, step))
+        if (self.epoch, step) == self.where:
+            os.kill(os.getpid(), self.number)
+
+
+def new_model(folder, **fields):
+    keras.utils.set_random_seed(3)
+    return MaskRCNN(
+        "training", QuickConfig.from_dict({"STEPS_PER_EPOCH": STEPS, "VALIDATION_STEPS": 1} | fields), folder
+    )
+
+
+def train(model, layers="all", epochs=2, rate=0.003, callbacks=()):
+    # A last image for the batch of the next pass, and an image of its own for validation.
+    train_set, val_set = Shapes(5, size=64), Shapes(2, seed=1, size=64)
+    return model.train(train_set, val_set, rate, epochs, layers, custom_callbacks=list(callbacks), verbose=0)
+
+
+def values(model):
+    return {v.path: ops.convert_to_numpy(v) for v in model.keras_model.weights}
+
+
+def rows(model):
+    with (Path(model.log_dir) / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Six steps without a stop, by fields of the configuration: weights, learning rates, history."""
+    done = {}
+
+    def get(**fields):
+        key = str(sorted(fields.items()))
+        if key not in done:
+            model, watch = new_model(tmp_path_factory.mktemp("whole"), **fields), At()
+            train(model, callbacks=[watch])
+            done[key] = values(model), watch.rates, rows(model)
+        return done[key]
+
+    return get
+
+
+def assert_same(model, expected, tolerance=1e-6):
+    found = values(model)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("fields", "stops"),
+    [
+        # In the middle of the first epoch, in its validation, in the middle of the second.
+        pytest.param(RICH, [(0, 0), (0, "validation"), (1, 1)], marks=QUICK),
+        pytest.param({}, [(0, 1), (1, 0)], marks=[pytest.mark.backends, pytest.mark.slow]),
+        pytest.param(RICH, [(0, 2)], marks=[pytest.mark.backends, pytest.mark.slow]),  # in an epoch's last step
+        pytest.param({"PRECISION": "mixed_float16"}, [(0, 1)], marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_training_that_was_stopped_comes_to_the_same_weights(tmp_path, uninterrupted, fields, stops):
+    expected, rates, history = uninterrupted(**fields)
+    found_rates = []
+    for number, stop in enumerate([*stops, None]):
+        model, watch = new_model(tmp_path, **fields), At(*stop or ())
+        if number:
+            model.keras_model.set_weights([weight * 0 for weight in model.keras_model.get_weights()])
+            model.load_weights("last")
+        if stop is None:
+            train(model, callbacks=[watch])
+        else:
+            with pytest.raises(TrainingInterrupted, match=r"Stopped after epoch \d.*load_weights\('last'\)") as stopped:
+                train(model, callbacks=[watch])
+            assert stopped.value.signal == signal.SIGINT
+            assert stopped.value.path == model.find_last()
+        found_rates += watch.rates
+    assert_same(model, expected)
+    assert found_rates == pytest.approx(rates, rel=1e-6)  # so no step was done twice, and none left out
+    assert [row["epoch"] for row in rows(model)] == ["1", "2"]
+    last, whole = ({name: float(value) for name, value in told[-1].items()} for told in (rows(model), history))
+    assert last == pytest.approx(whole, rel=1e-4, abs=1e-6)  # the mean over all of the epoch's steps
+    files = sorted(path.name for path in Path(model.log_dir).glob("mask_rcnn*"))
+    assert files == ["mask_rcnn_shapes_0001.h5", "mask_rcnn_shapes_0002.h5"]
+
+
+def test_stages_in_one_call_and_going_on_in_the_second(tmp_path, capsys):
+    # Of the same layers, for which the momentum of the first is there to be taken up wrongly.
+    stages, fields = [("heads", 1, 0.001), ("heads", 2, 0.0005)], {"STEPS_PER_EPOCH": 1, "VALIDATION_STEPS": 0}
+    whole, watch = new_model(tmp_path / "whole", **fields), At()
+    history = train(whole, stages, None, None, [watch])
+    assert watch.rates == pytest.approx([0.001, 0.0005])
+    assert (history.epoch, len(history.history["loss"]), whole.epoch) == ([0, 1], 2, 2)
+    told = capsys.readouterr().out
+    assert "Starting at epoch 0. LR=0.001" in told and "Starting at epoch 1. LR=0.0005" in told
+    saved = [read_saved(Path(whole.log_dir) / f"mask_rcnn_shapes_{number:04d}.h5") for number in (1, 2)]
+    assert [one.stage for one in saved] == [
+        {"layers": "heads", "start": 0, "end": 1},
+        {"layers": "heads", "start": 1, "end": 2},
+    ]
+    expected = values(whole)  # and now as if the process had ended between the stages
+    again = new_model(tmp_path / "whole", **fields)
+    again.load_weights(saved[0].path)
+    train(again, stages, None, None)
+    assert_same(again, expected)
+    capsys.readouterr()
+    assert train(again, stages, None, None) is None
+    assert "Nothing to train: 2 epochs are done" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_stopped_model_may_go_on_itself(tmp_path, uninterrupted):
+    expected, _, _ = uninterrupted(**RICH)
+    model = new_model(tmp_path, **RICH)
+    with pytest.raises(TrainingInterrupted):
+        train(model, callbacks=[At(1, 0)])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    train(model)
+    assert_same(model, expected)
+
+
+def test_a_checkpoint_has_the_averaged_weights(tmp_path, uninterrupted):
+    model = new_model(tmp_path, **RICH, SAVE_EVERY=2)
+    files = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            files.append(sorted(path.name for path in Path(model.log_dir).glob("mask_rcnn*")))
+            if batch == 1:
+                saved = load_weights(network, Path(model.log_dir) / files[-1][-1])
+                assert saved.complete
+                kernel = ops.convert_to_numpy(network.get_layer("mrcnn_class_logits").kernel)
+                own = self.model.get_layer("mrcnn_class_logits").kernel
+                [average] = [kept for variable, kept in averages(self.model) if variable is own]
+                np.testing.assert_array_equal(kernel, ops.convert_to_numpy(average))
+                assert np.abs(kernel - ops.convert_to_numpy(own)).max() > 0
+
+    network = build_network(model.config, "inference")
+    train(model, epochs=1, callbacks=[Look()])
+    assert files == [[], ["mask_rcnn_shapes_0000_step000002.h5"], ["mask_rcnn_shapes_0000_step000002.h5"]]
+    assert [path.name for path in Path(model.log_dir).glob("mask_rcnn*")] == ["mask_rcnn_shapes_0001.h5"]
+    # A stage ends with the averages as the network's own weights.
+    load_weights(network, model.find_last())
+    kernels = [ops.convert_to_numpy(each.get_layer("fpn_p2").kernel) for each in (network, model.keras_model)]
+    np.testing.assert_array_equal(*kernels)
+
+
+def test_other_batches_than_before_are_told(tmp_path):
+    model = new_model(tmp_path, VALIDATION_STEPS=0)
+    with pytest.raises(TrainingInterrupted):
+        train(model, callbacks=[At(0, 1)])
+    shorter = new_model(tmp_path, STEPS_PER_EPOCH=2)
+    shorter.load_weights("last")
+    with pytest.raises(ValueError, match=r"saved after step 2 .*STEPS_PER_EPOCH is 2\. Set it to 3"):
+        train(shorter)
+    again = new_model(tmp_path, VALIDATION_STEPS=0, SEED=5)
+    again.load_weights("last")
+    with (
+        pytest.warns(UserWarning, match="goes on from .* with other batches .*SEED 0 then, 5 now"),
+        pytest.raises(TrainingInterrupted),
+    ):
+        train(again, callbacks=[At(0, 0)])
+
+
+def test_signals_do_what_a_script_has_them_do(tmp_path):
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        train(new_model(tmp_path, STEPS_PER_EPOCH=1, VALIDATION_STEPS=0), epochs=1, callbacks=[At(0, 0)])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [signal.SIGINT]
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupts.received == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):  # a second time: at once
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+# A process that is killed
+
+# Goes on with the newest checkpoint, and notes each step of the run (counted from 1) once it is done and saved.
+PROGRAM = """
+import sys
+import keras
+from mrcnn import training
+from tests.test_resuming import KILLED, Shapes, Untraced, new_model
+folder, epochs = sys.argv[1], int(sys.argv[2])
+training.TrainingModel, training.tensorboard = Untraced, lambda folder: []
+class Note(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        with open(f"{folder}/steps.txt", "a") as file:
+            print("begin", model.epoch * 3 + step, file=file, flush=True)
+        self.done = model.epoch * 3 + step
+    def on_train_batch_end(self, batch, logs=None):
+        self.done += 1
+        with open(f"{folder}/steps.txt", "a") as file:
+            print("done", self.done, file=file, flush=True)
+model, step = new_model(folder, **KILLED), 0
+try:
+    path = model.find_last()
+    model.load_weights(path)
+    step = int(path.partition("_step")[2].removesuffix(".h5") or 0)
+except FileNotFoundError:
+    pass
+model.train(Shapes(5, size=64), None, 0.003, epochs, "all", custom_callbacks=[Note()], verbose=0)
+"""
+KILLED = {"SAVE_EVERY": 2, "VALIDATION_STEPS": 0, "EMA_DECAY": 0.9}
+
+
+def killed_run(folder, epochs, kills, rng, longest):
+    """Train to an epoch in processes of which so many are killed, each at a random moment after its first step; how
+    many were, and what all told of their steps."""
+    notes = folder / "steps.txt"
+    notes.touch()
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    killed = 0
+    while True:
+        before = notes.read_text().count("\n")
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(folder), str(epochs)],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            if killed == kills:
+                _, told = process.communicate(timeout=600)
+                assert process.returncode == 0, told.decode()[-3000:]
+                return killed, notes.read_text().splitlines()
+            deadline = time.monotonic() + 300
+            while notes.read_text().count("\n") < before + 2 and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, longest))
+        finally:
+            alive = process.poll() is None
+            process.kill()
+            process.wait()
+        if not alive:
+            return killed, notes.read_text().splitlines()  # it was done before
+        killed += 1
+        for checkpoint in folder.glob("*/mask_rcnn*.h5"):  # whole, every one of them
+            assert inspect_weights(checkpoint).has_optimizer
+
+
+def assert_no_more_was_lost_than_since_the_last_save(notes):
+    saved, done = 0, 0
+    for line in notes:
+        what, number = line.split()
+        if what == "begin":
+            assert saved <= int(number) <= done + 1  # a step that was saved may be killed before it is noted
+        else:
+            done = int(number)
+            # Epochs of 3 steps are saved when they end, which is after the note of their last step.
+            saved = max(step for step in range(done + 1) if step % 2 == 0 or (step % 3 == 0 and step < done))
+
+
+@pytest.mark.parametrize(
+    ("kills", "epochs", "longest"), [(1, 1, 0.5), pytest.param(50, 150, 2.0, marks=pytest.mark.slow)]
+)
+def test_a_killed_run_comes_to_the_same_weights(tmp_path, rng, kills, epochs, longest):
+    killed, notes = killed_run(tmp_path, epochs, kills, rng, longest)
+    assert killed == kills or epochs == 1  # a short run may be done before
+    assert_no_more_was_lost_than_since_the_last_save(notes)
+    whole = new_model(tmp_path / "whole", **KILLED)
+    whole.train(Shapes(5, size=64), None, 0.003, epochs, "all", verbose=0)
+    model = new_model(tmp_path, **KILLED)
+    model.load_weights("last")
+    assert model.epoch == epochs
+    assert_same(model, values(whole))
+    assert not list(tmp_path.glob("*/.*.tmp"))
