@@ -5,6 +5,7 @@
 A maker is a class: `prepare(cache, photo, **options)` does once what need not be done again, such as an export;
 `__init__(cache, photo, **options)` gets ready; `__call__(photo)` returns boxes [N, 4], labels [N], scores [N] and
 masks, [N, H, W] bool unless `facts["pastes_masks"]` is False; `facts` is a dict of what is worth knowing about it.
+If `facts["trains"]`, a call is a step of training and returns its losses by name.
 
 Replies: {"event": "ready", ...} after the first detection, {"event": "run", ...} for each line {"do": "run"}, or
 {"event": "error", "error": ...}. Nothing but replies goes to standard output, whatever libraries print.
@@ -65,6 +66,17 @@ def check(found: dict[str, np.ndarray], photo: np.ndarray, pasted: bool) -> int:
     return count
 
 
+def check_losses(found: dict[str, float]) -> int:
+    """The number of losses, if a step of training should have had such.
+
+    Raises:
+        ValueError: one that is not finite, or that is zero, for which nothing was learnt.
+    """
+    if not all(0.0 < loss < float("inf") for loss in found.values()):
+        raise ValueError(f"Losses must be above 0, and finite. They are {found}.")
+    return len(found)
+
+
 def main(arguments: list[str]) -> int:
     # Libraries print to standard output what they like; replies go where it led.
     replies = os.fdopen(os.dup(1), "w")
@@ -87,7 +99,9 @@ def main(arguments: list[str]) -> int:
             return 0
         detector = getattr(importlib.import_module(module), name)(cache, photo, **options)
         facts = dict(detector.facts)
-        count = check(detector(photo), photo, facts.get("pastes_masks", True))
+        found = detector(photo)
+        count = check_losses(found) if facts.get("trains") else check(found, photo, facts.get("pastes_masks", True))
+        del found
         reply(event="ready", detections=count, facts=facts, peak_bytes=peak_memory())
         resettable = forget_peak()
         for line in sys.stdin:
@@ -100,7 +114,7 @@ def main(arguments: list[str]) -> int:
                 event="run",
                 seconds=seconds,
                 cpu_seconds=cpu,
-                detections=len(found["boxes"]),
+                detections=check_losses(found) if facts.get("trains") else len(found["boxes"]),
                 peak_bytes=peak_memory() if resettable else None,
             )
             del found

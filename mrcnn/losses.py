@@ -117,7 +117,9 @@ def mrcnn_mask_loss(target_masks: Any, target_class_ids: Any, pred_masks: Any) -
     """
     positive = target_class_ids > 0
     classes = ops.where(positive, target_class_ids, 0)
-    predicted = ops.take_along_axis(pred_masks, classes[..., None, None, None], axis=-1)[..., 0]
+    # A sum over the classes but for one is zero: to take along the axis is slow in its gradient, which scatters.
+    chosen = ops.one_hot(classes, pred_masks.shape[-1], dtype=pred_masks.dtype)[:, :, None, None]
+    predicted = ops.sum(pred_masks * chosen, axis=-1)
     # A clip whose gradient is the same on all backends: they split it differently where the bound is met exactly.
     predicted = ops.where(predicted < EPSILON, EPSILON, predicted)
     predicted = ops.where(predicted > 1.0 - EPSILON, 1.0 - EPSILON, predicted)

@@ -119,12 +119,13 @@ def _build_training(config: Config, model_class: Callable[..., keras.Model]) -> 
         candidates, gt_class_ids, normalize_boxes(gt_boxes, (height, width)), gt_masks
     )
     class_logits, mrcnn_class, mrcnn_bbox = _classify(config, rois, image_shape, pyramid)
+    most = target_layer.max_positives  # these come first, and only they have a mask loss
     if config.MASK_HEAD_POSITIVES_ONLY:
-        most = target_layer.max_positives
-        mrcnn_mask = _segment(config, rois[:, :most], image_shape, pyramid)
-        mrcnn_mask = ops.pad(mrcnn_mask, [[0, 0], [0, config.TRAIN_ROIS_PER_IMAGE - most], [0, 0], [0, 0], [0, 0]])
+        masks = _segment(config, rois[:, :most], image_shape, pyramid)
+        mrcnn_mask = ops.pad(masks, [[0, 0], [0, config.TRAIN_ROIS_PER_IMAGE - most], [0, 0], [0, 0], [0, 0]])
     else:
         mrcnn_mask = _segment(config, rois, image_shape, pyramid)
+        masks = mrcnn_mask[:, :most]
 
     class_loss = {
         "per_image": config.ACTIVE_CLASSES_PER_IMAGE,
@@ -136,7 +137,7 @@ def _build_training(config: Config, model_class: Callable[..., keras.Model]) -> 
         LossLayer("rpn_bbox_loss")(target_rpn_bbox, rpn_match, rpn_bbox),
         LossLayer("mrcnn_class_loss", class_loss)(target_class_ids, class_logits, meta["active_class_ids"]),
         LossLayer("mrcnn_bbox_loss")(target_bbox, target_class_ids, mrcnn_bbox),
-        LossLayer("mrcnn_mask_loss")(target_mask, target_class_ids, mrcnn_mask),
+        LossLayer("mrcnn_mask_loss")(target_mask[:, :most], target_class_ids[:, :most], masks),
     ]
     output_rois = layers.Identity(name="output_rois", dtype="float32")(rois)
     outputs = [

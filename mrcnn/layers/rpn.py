@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 
 def build_rpn_model(anchor_stride: int, anchors_per_location: int, depth: int, conv_size: int = 512) -> keras.Model:
@@ -36,6 +36,8 @@ def rpn_head(feature_map: Any, anchor_stride: int, anchors_per_location: int, co
         conv_size, 3, strides=anchor_stride, padding="same", activation="relu", name="rpn_conv_shared"
     )(feature_map)
     # float32 whatever the precision of the rest: proposals are ranked by these, and ties would abound.
+    if shared.dtype != "float32":
+        shared = ops.cast(shared, "float32")  # once, and not in each of the two
     logits = layers.Conv2D(2 * anchors_per_location, 1, dtype="float32", name="rpn_class_raw")(shared)
     logits = layers.Reshape((-1, 2), dtype="float32")(logits)
     probabilities = layers.Softmax(dtype="float32", name="rpn_class_xxx")(logits)

@@ -123,6 +123,13 @@ def _gathered(boxes: Any, image: Any, levels: Any, feature_maps: Sequence[Any], 
     shapes = [ops.shape(feature_map) for feature_map in feature_maps]
     channels = feature_maps[0].shape[-1]
     values = ops.concatenate([ops.reshape(feature_map, (-1, channels)) for feature_map in feature_maps], axis=0)
+    offsets, heights, widths = _placed(image, levels, shapes)
+    return crop_bilinear(values, offsets, heights, widths, boxes, crop_size)
+
+
+def _placed(image: Any, levels: Any, shapes: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Where each box's map begins among the pixels of all maps, its height and its width, [B, R] each; `shapes` are
+    those of the maps."""
     starts, start = [], 0
     for shape in shapes:
         starts.append(start)
@@ -130,7 +137,28 @@ def _gathered(boxes: Any, image: Any, levels: Any, feature_maps: Sequence[Any], 
     heights = ops.take(ops.stack([ops.cast(s[1], "int32") for s in shapes]), levels)
     widths = ops.take(ops.stack([ops.cast(s[2], "int32") for s in shapes]), levels)
     offsets = ops.take(ops.stack([ops.cast(s, "int32") for s in starts]), levels) + image * heights * widths
-    return crop_bilinear(values, offsets, heights, widths, boxes, crop_size)
+    return offsets, heights, widths
+
+
+def _spread(
+    crops: Any, boxes: Any, offsets: Any, heights: Any, widths: Any, crop_size: Sequence[int], count: Any
+) -> Any:
+    """The gradient of `crop_bilinear`, TensorFlow's: what `crops` [..., crop height, crop width, C] say, added up for
+    each of the `count` pixels of all maps, [count, C] float32."""
+    import tensorflow as tf
+
+    top, bottom, y_share, y_inside = _grid(boxes[..., 0], boxes[..., 2], heights, crop_size[0])
+    left, right, x_share, x_inside = _grid(boxes[..., 1], boxes[..., 3], widths, crop_size[1])
+    y_inside, x_inside = tf.cast(y_inside, "float32"), tf.cast(x_inside, "float32")
+    total = tf.zeros((), "float32")
+    for row, y_weight in ((top, y_inside * (1.0 - y_share)), (bottom, y_inside * y_share)):
+        for column, x_weight in ((left, x_inside * (1.0 - x_share)), (right, x_inside * x_share)):
+            index = row[..., :, None] * widths[..., None, None] + column[..., None, :] + offsets[..., None, None]
+            weight = y_weight[..., :, None, None] * x_weight[..., None, :, None]
+            with tf.control_dependencies([total]):  # one after the other: each is as large as the crops
+                shares = tf.cast(crops, "float32") * weight
+            total = total + tf.math.unsorted_segment_sum(shares, index, count)
+    return total
 
 
 def _native_tensorflow(
@@ -163,10 +191,14 @@ def _native_tensorflow(
         cropped = tf.cast(tf.gather(tf.concat(crops, axis=0), order), maps[0].dtype)
 
         def gradient(upstream: Any) -> Any:
-            with tf.GradientTape() as tape:
-                tape.watch(maps)
-                again = _gathered(boxes, image, levels, maps, crop_size)
-            return tape.gradient(again, maps, upstream)
+            sizes = [tf.shape(feature_map) for feature_map in maps]
+            counts = [tf.reduce_prod(size[:3]) for size in sizes]
+            values = _spread(upstream, boxes, *_placed(image, levels, sizes), crop_size, tf.add_n(counts))
+            parts = tf.split(values, counts)
+            return [
+                tf.cast(tf.reshape(part, size), feature_map.dtype)
+                for part, size, feature_map in zip(parts, sizes, maps, strict=True)
+            ]
 
         return tf.reshape(cropped, tf.concat([shape, tf.shape(cropped)[1:]], axis=0)), gradient
 
