@@ -55,7 +55,7 @@ demo: setup
 	$(BIN)/mrcnn demo --output out/demo
 
 # One process for each backend, for Keras takes it once; two at a time, for a test keeps hardly more than one core busy.
-test: setup-backends
+test: setup-backends setup-browser
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-jax test-tensorflow test-torch
 
 test-tensorflow: setup-backends setup-browser
