@@ -117,4 +117,11 @@ def tensorboard(log_dir: Path) -> list[keras.callbacks.Callback]:
             stacklevel=2,
         )
         return []
-    return [keras.callbacks.TensorBoard(log_dir=str(log_dir), write_graph=False)]
+    return [_TensorBoard(log_dir=str(log_dir), write_graph=False)]
+
+
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """Writes the losses of epochs. Keras's looks at those of every step for that."""
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        super().on_train_batch_end(batch, None)

@@ -7,6 +7,7 @@ as if the two were apart, and the maps between them, the largest part of a step'
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ class FrozenNorms:
         self._nodes = list(graph_nodes(model))
         self._inputs, self._outputs = list(model.inputs), model.outputs
         norms = foldable(model)
+        # JAX calls a network in a way that does not hand this on by itself.
+        self._told = {id(n.operation) for n in self._nodes if "training" in _arguments(n.operation)}
         own = {id(node.operation): node.operation for node in self._nodes}  # those of nested models stay
         self._pairs = {
             key: _FoldedConvolution(own[key], norm, name=own[key].name)
@@ -54,6 +57,8 @@ class FrozenNorms:
         for node in self._nodes:
             arguments, options = node.arguments.fill_in(found)
             operation = pairs.get(id(node.operation), node.operation)
+            if training is not None and id(operation) in self._told:
+                options = {**options, "training": training}
             outputs = arguments[0] if id(operation) in done else operation(*arguments, **options)
             outputs = keras.tree.flatten(outputs)
             found.update({id(known): x for known, x in zip(node.outputs, outputs, strict=True)})
@@ -100,6 +105,10 @@ class _Parts:
 
     convolution: layers.Conv2D
     normalization: layers.BatchNormalization
+
+
+def _arguments(operation: Any) -> Any:
+    return inspect.signature(operation.call).parameters if isinstance(operation, layers.Layer) else ()
 
 
 def _is_frozen(norm: layers.BatchNormalization, training: bool | None) -> bool:

@@ -128,8 +128,8 @@ def _gathered(boxes: Any, image: Any, levels: Any, feature_maps: Sequence[Any], 
 
 
 def _placed(image: Any, levels: Any, shapes: Sequence[Any]) -> tuple[Any, Any, Any]:
-    """Where each box's map begins among the pixels of all maps, its height and its width, [B, R] each; `shapes` are
-    those of the maps."""
+    """Where each box's map begins among the pixels of all maps, its height and its width, [B, R] each. `shapes`: the
+    maps'."""
     starts, start = [], 0
     for shape in shapes:
         starts.append(start)
