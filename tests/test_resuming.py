@@ -74,9 +74,13 @@ class At(keras.callbacks.Callback):
 
 def new_model(folder, **fields):
     keras.utils.set_random_seed(3)
-    return MaskRCNN(
-        "training", QuickConfig.from_dict({"STEPS_PER_EPOCH": STEPS, "VALIDATION_STEPS": 1} | fields), folder
-    )
+    config = QuickConfig.from_dict({"STEPS_PER_EPOCH": STEPS, "VALIDATION_STEPS": 1} | fields)
+    model = MaskRCNN("training", config, folder)
+    # Proposals near the anchors hardly feel the last bits, in which two runs on busy cores may differ; others do, where
+    # the legacy ROIAlign has its border.
+    deltas = model.keras_model.get_layer("rpn_model").get_layer("rpn_bbox_pred")
+    deltas.set_weights([np.zeros_like(weight) for weight in deltas.get_weights()])
+    return model
 
 
 def train(model, layers="all", epochs=2, rate=0.003, callbacks=()):
