@@ -58,7 +58,7 @@ def run_stages(
         print(f"Nothing to train: {owner.epoch} epochs are done, and epochs is {last}, the last one.")
         return None
     saved = None if owner._resume_from is None else read_saved(owner._resume_from)
-    step = _step_to_begin_with(owner, saved)
+    step = step_to_begin_with(owner, saved)
     if saved is not None:
         restore_random(network, saved)
     history: keras.callbacks.History | None = None
@@ -125,7 +125,7 @@ def _compile(owner: Any, stage: Stage, start: int, step: int) -> None:
     set_count(owner.keras_model.optimizer, first_count(config, start * steps) + done)
 
 
-def _step_to_begin_with(owner: Any, saved: Saved | None) -> int:
+def step_to_begin_with(owner: Any, saved: Saved | None) -> int:
     """Steps of the next epoch that lie behind; tells where batches will be others than they would have been.
 
     Raises:

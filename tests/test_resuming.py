@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,7 +21,8 @@ from mrcnn.interrupts import Interrupts, TrainingInterrupted
 from mrcnn.model import MaskRCNN
 from mrcnn.network import build_network
 from mrcnn.optimization import averages
-from mrcnn.resuming import read_saved
+from mrcnn.resuming import Saved, read_saved
+from mrcnn.run_stages import step_to_begin_with
 from mrcnn.weights import inspect_weights, load_weights
 from tests.shapes import Shapes
 from tests.test_training import QuickConfig, Untraced
@@ -124,9 +126,9 @@ def assert_same(model, expected, tolerance=1e-6):
 @pytest.mark.parametrize(
     ("fields", "stops"),
     [
-        # In the middle of the first epoch, in its validation, in the middle of the second.
-        pytest.param(RICH, [(0, 0), (0, "validation"), (1, 1)], marks=QUICK),
-        pytest.param({}, [(0, 1), (1, 0)], marks=[pytest.mark.backends, pytest.mark.slow]),
+        # In an epoch's validation, and in the middle of one.
+        pytest.param(RICH, [(0, "validation"), (1, 1)], marks=QUICK),
+        pytest.param({}, [(0, 0), (0, "validation"), (1, 0)], marks=[pytest.mark.backends, pytest.mark.slow]),
         pytest.param(RICH, [(0, 2)], marks=[pytest.mark.backends, pytest.mark.slow]),  # in an epoch's last step
         pytest.param({"PRECISION": "mixed_float16"}, [(0, 1)], marks=pytest.mark.slow),
     ],
@@ -218,21 +220,19 @@ def test_a_checkpoint_has_the_averaged_weights(tmp_path, uninterrupted):
     np.testing.assert_array_equal(*kernels)
 
 
-def test_other_batches_than_before_are_told(tmp_path):
-    model = new_model(tmp_path, VALIDATION_STEPS=0)
-    with pytest.raises(TrainingInterrupted):
-        train(model, callbacks=[At(0, 1)])
-    shorter = new_model(tmp_path, STEPS_PER_EPOCH=2)
-    shorter.load_weights("last")
+def test_other_batches_than_before_are_told():
+    saved = Saved(Path("x.h5"), epoch=1, step=2, numbers={"STEPS_PER_EPOCH": 3, "BATCH_SIZE": 2, "SEED": 0})
+
+    def begin(epoch=1, **fields):
+        config = QuickConfig.from_dict({"STEPS_PER_EPOCH": 3, **fields})
+        return step_to_begin_with(SimpleNamespace(epoch=epoch, config=config), saved)
+
+    assert begin() == 2
+    assert begin(epoch=4) == 0  # the file's name tells another epoch
+    with pytest.warns(UserWarning, match="goes on from x.h5 with other batches .*SEED 0 then, 5 now"):
+        assert begin(SEED=5) == 2
     with pytest.raises(ValueError, match=r"saved after step 2 .*STEPS_PER_EPOCH is 2\. Set it to 3"):
-        train(shorter)
-    again = new_model(tmp_path, VALIDATION_STEPS=0, SEED=5)
-    again.load_weights("last")
-    with (
-        pytest.warns(UserWarning, match="goes on from .* with other batches .*SEED 0 then, 5 now"),
-        pytest.raises(TrainingInterrupted),
-    ):
-        train(again, callbacks=[At(0, 0)])
+        begin(STEPS_PER_EPOCH=2)
 
 
 def test_signals_do_what_a_script_has_them_do(tmp_path):
