@@ -58,8 +58,11 @@ demo: setup
 test: setup-backends setup-browser
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-jax test-tensorflow test-torch
 
+# What stops and resumes training has a process of its own: at the end of a long one TensorFlow crashed in it once, for a
+# reason that is not known.
 test-tensorflow: setup-backends setup-browser
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow"
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" --ignore tests/test_resuming.py
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" tests/test_resuming.py
 
 test-jax test-torch: test-%: setup-backends
 	KERAS_BACKEND=$* $(PYTEST) -m "backends and not slow"

@@ -233,7 +233,7 @@ def no_training(monkeypatch):
 
 def test_train_prints_what_it_always_did(tmp_path, capsys, no_training):
     model = MaskRCNN("training", ShapesConfig(), tmp_path)
-    model.train(None, None, learning_rate=0.001, epochs=2, layers="heads")
+    model.train(None, None, learning_rate=0.001, epochs=2, layers="heads", preflight_seconds=0)
     lines = capsys.readouterr().out.splitlines()
     path = f"{model.log_dir}/mask_rcnn_shapes_{{epoch:04d}}.h5"
     assert lines[:5] == [
@@ -261,7 +261,7 @@ def test_train_calls_what_a_subclass_overrides(tmp_path, no_training):
             self.keras_model.compile(optimizer=optimizer, loss=[None] * len(self.keras_model.outputs))
 
     model = Mine("training", ShapesConfig(), tmp_path)
-    model.train(None, None, 0.001, 1, "all")
+    model.train(None, None, 0.001, 1, "all", preflight_seconds=0)
     assert type(model.keras_model.optimizer).__name__ == "Adam"
     assert [weight.path.split("/")[-2:] for weight in model.keras_model.trainable_weights] == [
         ["mrcnn_mask", "kernel"],
