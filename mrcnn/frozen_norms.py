@@ -37,7 +37,10 @@ class FrozenNorms:
             for key, norm in norms.items()
             if id(norm) in own and type(own.get(key)) is layers.Conv2D
         }
-        # A norm behind a convolution that is no Conv2D too is left alone.
+        for node in self._nodes:  # to multiply these kernels would cost more than it saves
+            if id(node.operation) in self._pairs and _is_one_cell(node.operation, node.outputs[0]):
+                self._pairs.pop(id(node.operation))
+        # A norm behind another convolution too, that is not among these, is left alone.
         apart = {id(norm) for key, norm in norms.items() if key not in self._pairs}
         self._pairs = {key: pair for key, pair in self._pairs.items() if id(pair.normalization) not in apart}
 
@@ -105,6 +108,12 @@ class _Parts:
 
     convolution: layers.Conv2D
     normalization: layers.BatchNormalization
+
+
+def _is_one_cell(conv: layers.Conv2D, output: Any) -> bool:
+    """Whether each map that a convolution makes is a single cell, as the class head's are: the kernel is the larger."""
+    sides = output.shape[1:3] if conv.data_format == "channels_last" else output.shape[2:4]
+    return tuple(sides) == (1, 1)
 
 
 def _arguments(operation: Any) -> Any:

@@ -31,7 +31,8 @@ def make(train_bn=False, plain=False):
     y = norm("bn_b", scale=False)(layers.Conv2D(4, 3, dilation_rate=2, padding="same", use_bias=False, name="b")(x))
     z = norm("bn_c", center=False)(layers.Conv2D(4, 1, activation="tanh", name="c")(x))  # not folded
     x = norm("bn_d")(layers.Conv2DTranspose(4, 2, strides=2, name="d")(layers.Add()([y, z])))  # nor this
-    return TrainingModel(image, [x, y], name="net")
+    w = norm("bn_e")(layers.Conv2D(4, x.shape[1:3], name="e")(x))  # nor this: one cell
+    return TrainingModel(image, [x, y, w], name="net")
 
 
 def total(outputs):
@@ -72,7 +73,7 @@ def test_outputs_and_gradients_are_those_of_the_two_apart(kind, rng, monkeypatch
         np.testing.assert_allclose(found[name], wanted, rtol=1e-4, atol=1e-4, err_msg=name)
     # Those that take the batch's statistics, and those that no convolution can take over, are run themselves.
     stored = kind in ("frozen", "frozen layer")
-    assert set(calls) == ({"bn_c", "bn_d"} if stored else {"bn_a", "bn_b", "bn_c", "bn_d"})
+    assert set(calls) == ({"bn_c", "bn_d", "bn_e"} if stored else {"bn_a", "bn_b", "bn_c", "bn_d", "bn_e"})
 
 
 def test_at_inference_all_are_folded(rng, monkeypatch):
