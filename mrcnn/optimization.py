@@ -174,7 +174,7 @@ def make_optimizer(
         kind = type(keras.optimizers.AdamW())  # the backend's own
         arguments |= {"beta_1": momentum, "weight_decay": float(config.WEIGHT_DECAY)}
     else:
-        kind = type(keras.optimizers.SGD())
+        kind = _after_gradients(type(keras.optimizers.SGD()))
         arguments |= {"momentum": momentum}
     if config.EMA_DECAY:
         kind = _averaging(kind, float(config.EMA_DECAY), config.GRADIENT_ACCUMULATION)
@@ -188,6 +188,24 @@ def set_count(optimizer: keras.optimizers.Optimizer, count: int) -> None:
     """Let an optimizer, or the one inside that scales the loss, count its steps from `count` on."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     next(v for v in inner.variables if v.name == "iteration").assign(count)
+
+
+def _after_gradients(kind: type) -> type:
+    """An optimizer that touches a variable when its gradient is there, and not before.
+
+    TensorFlow computes what depends on nothing first, here all velocities times the momentum, and keeps it for the
+    whole step: as much memory as the weights."""
+    if keras.backend.backend() != "tensorflow":
+        return kind
+    import tensorflow as tf
+
+    class Late(kind):
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            with tf.control_dependencies([gradient]):
+                super().update_step(gradient, variable, learning_rate)
+
+    Late.__name__ = Late.__qualname__ = kind.__name__
+    return Late
 
 
 def _averaging(kind: type, decay: float, accumulation: int) -> type:
