@@ -89,7 +89,8 @@ $(VENV)-peers/.ready:
 bench: setup-backends $(VENV)-peers/.ready
 	for name in paste_masks prepost flops peak stages; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
-	$(BIN)/python -m benchmarks.inference --peer-python $(subst $(VENV),$(VENV)-peers,$(BIN))/python
+	for name in inference training; do \
+	  $(BIN)/python -m benchmarks.$$name --peer-python $(subst $(VENV),$(VENV)-peers,$(BIN))/python || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(VENV)-bare $(VENV)-peers out build dist *.egg-info .pytest_cache .ruff_cache

@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import datetime
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -91,6 +92,8 @@ def measure(
                 own.append(_least_disturbed(worker, patience, repeats))
             times = (f"{own[-1].seconds:7.3f}{'*' * own[-1].disturbed:1}" for own in runs)
             report(f"{step:3} {' '.join(times)}")
+    if any(all(run.disturbed for run in own) for own in runs):  # then quiet runs of others are no match
+        runs = [[replace(run, foreign_cores=math.inf) for run in own] for own in runs]
     return [
         {"name": candidate.name, "family": candidate.family, "note": candidate.note, **summary([start], own)}
         for candidate, start, own in zip(field, starts, runs, strict=True)

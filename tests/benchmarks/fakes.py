@@ -69,3 +69,29 @@ class Fake:
     def _note(self, event: str) -> None:
         with self.log.open("a") as file:
             file.write(json.dumps([self.name, event]) + "\n")
+
+
+class FakeTrainer:
+    """Writes down when it stepped; its losses are `loss`, from its call `at` on `later`."""
+
+    def __init__(
+        self,
+        cache: Path,
+        photo: np.ndarray,
+        name: str,
+        log: str,
+        loss: float = 1.0,
+        later: float | None = None,
+        at: int = 0,
+        rois: int = 8,
+    ) -> None:
+        self.name, self.log, self.loss, self.later, self.at = name, Path(log), loss, later, at
+        self.calls = 0
+        self.facts = {"trains": True, "rois": rois, "mask_rois": 2}
+
+    def __call__(self, photo: np.ndarray) -> dict[str, float]:
+        with self.log.open("a") as file:
+            file.write(json.dumps([self.name, "step"]) + "\n")
+        loss = self.loss if self.later is None or self.calls < self.at else self.later
+        self.calls += 1
+        return {"class_loss": loss, "mask_loss": 0.5}
