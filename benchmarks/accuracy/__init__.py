@@ -1,0 +1,1 @@
+"""Accuracy that a training reaches in a time: ours against torchvision's, on real data."""
