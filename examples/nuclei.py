@@ -1,5 +1,6 @@
 """Train a small Mask R-CNN from scratch on nuclei of HeLa cells, on a CPU, and measure it on images it has not seen.
 
+    python examples/nuclei.py dataset               # writes out/nuclei-data: the images and COCO annotation files
     python examples/nuclei.py train                 # writes out/nuclei/nuclei.h5, its training log and its figures
     python examples/nuclei.py evaluate WEIGHTS.h5   # average precision on all held-out images
     python examples/nuclei.py demo WEIGHTS.h5       # pictures of a few of them
@@ -17,8 +18,11 @@ import sys
 import time
 from pathlib import Path
 
+import PIL.Image
+
 from mrcnn import MaskRCNN
 from mrcnn.cli import describe, is_users
+from mrcnn.coco_results import coco_ground_truth
 from mrcnn.data.augmentation import Affine, Brightness, Compose, Contrast, Flip, Rotate90, Sometimes
 from mrcnn.demo import run_demo
 from mrcnn.evaluation import EvaluationResult, evaluate
@@ -38,6 +42,22 @@ AUGMENTATION = Compose(
         Brightness(0.08),
     ]
 )
+
+
+def write_dataset(args: argparse.Namespace) -> None:
+    """Images in a folder, and an annotation file of each side in COCO's format: something to try `mrcnn train` on."""
+    output = Path(args.output)
+    (output / "images").mkdir(parents=True, exist_ok=True)
+    data = fetch_hela()
+    for side, name in (("left", "train"), ("right", "val")):
+        dataset = HelaNuclei(data, side, tile=TILE)
+        for image_id in dataset.image_ids:
+            path = output / "images" / dataset.image_reference(image_id)
+            with atomic_path(path) as temporary:
+                PIL.Image.fromarray(dataset.load_image(image_id)[..., 0]).save(temporary, format="PNG")
+        with atomic_path(output / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(coco_ground_truth(dataset)) + "\n", encoding="utf-8")
+        print(f"{output / name}.json: {dataset.num_images} images of {TILE} x {TILE} pixels in {output / 'images'}")
 
 
 def train(args: argparse.Namespace) -> None:
@@ -120,6 +140,9 @@ def measure(weights: Path) -> EvaluationResult:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("dataset", help="the images and COCO annotation files, for mrcnn train")
+    command.add_argument("--output", default="out/nuclei-data", help="folder to write to")
+    command.set_defaults(run=write_dataset)
     command = commands.add_parser("train", help="train from scratch, and measure")
     command.add_argument("--output", default="out/nuclei", help="folder for weights, log and figures")
     command.add_argument("--epochs", type=int, default=18)
