@@ -7,8 +7,9 @@ import PIL.Image
 import pytest
 from pycocotools import mask as coco_mask
 
-from mrcnn.data.coco import CocoDataset, decode_segmentation
+from mrcnn.data.coco import CocoDataset
 from mrcnn.data.dataset import DatasetError
+from mrcnn.data.segmentations import decode_segmentation
 
 # pycocotools' own, under numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

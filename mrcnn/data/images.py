@@ -13,34 +13,36 @@ class ImageError(ValueError):
     """A file that cannot be read as an image. The message names the file."""
 
 
-def read_image(path: str | PathLike[str], apply_orientation: bool = True) -> np.ndarray:
+def read_image(path: str | PathLike[str], apply_orientation: bool = True, frame: int = 0) -> np.ndarray:
     """An image file as RGB.
 
     Grayscale becomes three equal channels, palettes are resolved, alpha is dropped, CMYK and the like are
     converted. 16-bit values are scaled from 0..65535 to 0..255 whatever range they use, so that all images of
     a set are scaled alike: a dataset whose values fill a small part of that range should read and scale them
-    itself. Floats are scaled from 0..1, or taken as they are where they go up to 255. Of several frames the
-    first is taken.
+    itself. Floats are scaled from 0..1, or taken as they are where they go up to 255.
 
     Args:
         path: any format that Pillow reads; where Pillow is not installed, that OpenCV reads.
         apply_orientation: turn the image as its EXIF orientation says, as viewers do.
+        frame: which one to take of several, such as those of a TIFF stack, from 0 on.
 
     Returns:
         [H, W, 3] uint8.
 
     Raises:
         FileNotFoundError: no such file.
-        ImageError: the file is no image, is damaged, or holds values that cannot be brought to 0..255.
+        ImageError: the file is no image, is damaged, lacks the frame, or holds values that cannot be brought to
+            0..255.
     """
     name = fspath(path)
     try:
         import PIL.Image
         import PIL.ImageOps
     except ImportError:
-        return _read_with_opencv(name, apply_orientation)
+        return _read_with_opencv(name, apply_orientation, frame)
     try:
         with PIL.Image.open(name) as image:
+            image.seek(frame)
             upright = PIL.ImageOps.exif_transpose(image) if apply_orientation else image
             if upright.mode.startswith(("I", "F")):
                 return _to_rgb(_to_uint8(np.asarray(upright), f"Pillow mode {upright.mode}", name))
@@ -57,7 +59,7 @@ def read_image(path: str | PathLike[str], apply_orientation: bool = True) -> np.
         raise ImageError(f"Cannot read the image file {name}: {error}") from error
 
 
-def _read_with_opencv(name: str, apply_orientation: bool) -> np.ndarray:
+def _read_with_opencv(name: str, apply_orientation: bool, frame: int) -> np.ndarray:
     """`read_image` for deployments without Pillow. The usual files come out the same; of rare ones (CMYK, color
     profiles of TIFF, GIF before OpenCV 4.11) OpenCV may make something else, or nothing."""
     import cv2
@@ -72,7 +74,8 @@ def _read_with_opencv(name: str, apply_orientation: bool) -> np.ndarray:
         raise ImageError(f"Cannot read the image file {name}: {error}") from error
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | (0 if apply_orientation else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        image = cv2.imdecode(data, flags) if data.size else None
+        frames = cv2.imdecodemulti(data, flags)[1] if frame and data.size else ()
+        image = frames[frame] if frame < len(frames) else cv2.imdecode(data, flags) if data.size and not frame else None
     except cv2.error as error:
         raise ImageError(f"Cannot read the image file {name}: {error}") from error
     if image is None:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mrcnn.config import SIZE_MULTIPLE
-from mrcnn.data.coco import CocoDataset, decode_segmentation
+from mrcnn.data.coco import CocoDataset
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.masks import extract_bboxes
 from mrcnn.data.resizing import scale_of
+from mrcnn.data.segmentations import decode_segmentation
 
 if TYPE_CHECKING:
     from mrcnn.config import Config

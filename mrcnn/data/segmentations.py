@@ -1,0 +1,154 @@
+"""COCO's segmentations, checked and turned into masks: polygons, or run lengths, compressed or not.
+
+Letters: H, W sides of an image in pixels. The format: https://cocodataset.org/#format-data, "object detection".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mrcnn.data.content import Kind, short
+
+# Polygon points may lie outside the image, but the time to fill a polygon grows with its outline.
+_FARTHEST = 10
+
+
+class SegmentationError(ValueError):
+    """A segmentation that is not well formed, or is for another size. `kind` tells which of `Kind` it is."""
+
+    def __init__(self, kind: Kind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """A mask [height, width] bool from COCO's polygons (filled as pycocotools does) or run lengths,
+    compressed or not.
+
+    Raises:
+        SegmentationError: a segmentation that is not well formed, or is for another size.
+    """
+    check_segmentation(segmentation, height, width)
+    if isinstance(segmentation, dict):
+        # Not through pycocotools, which reads beyond the end of runs that do not cover the image.
+        runs = run_lengths(segmentation, height, width)
+        values = np.arange(len(runs)) % 2 == 1
+        return np.repeat(values, runs).reshape(width, height).T
+    from pycocotools import mask as coco_mask
+
+    polygons = [[float(v) for v in polygon] for polygon in segmentation]
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
+
+
+def check_segmentation(segmentation: Any, height: int, width: int) -> None:
+    """Raise SegmentationError, with what is wrong, unless `segmentation` is one of an image of this size.
+
+    Polygons may be lists or arrays of numbers.
+    """
+    if isinstance(segmentation, dict):
+        run_lengths(segmentation, height, width)
+        return
+    if not isinstance(segmentation, list):
+        raise SegmentationError(
+            Kind.ANNOTATION, f"must be a list of polygons or a run-length dict. Received: {short(segmentation)}."
+        )
+    if not segmentation:
+        raise SegmentationError(Kind.EMPTY, "is an empty list. An instance needs a mask, a box is not enough.")
+    if isinstance(segmentation[0], int | float):
+        raise SegmentationError(
+            Kind.ANNOTATION, "is a flat list of numbers. It must be a list of polygons: [[x1, y1, x2, y2, ...], ...]."
+        )
+    for polygon in segmentation:
+        if isinstance(polygon, np.ndarray):
+            polygon = polygon.tolist()  # sums of short lists are faster than numpy's
+        if not isinstance(polygon, list) or not _all_numbers(polygon):
+            raise SegmentationError(
+                Kind.COORDINATES, f"has a polygon that is no list of finite numbers: {short(polygon)}."
+            )
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise SegmentationError(
+                Kind.POINTS, f"has a polygon of {len(polygon)} numbers. It must be x, y of three points or more."
+            )
+        x, y = polygon[::2], polygon[1::2]
+        farthest = max(max(x) / width, -min(x) / width, max(y) / height, -min(y) / height)
+        if farthest > _FARTHEST:
+            raise SegmentationError(
+                Kind.COORDINATES,
+                f"has a polygon that reaches {farthest:.0f} image sizes away. Are its points in pixels of this image "
+                f"({width} wide, {height} high)?",
+            )
+
+
+def compact_segmentation(segmentation: Any) -> Any:
+    """Polygons as arrays, which take a quarter of the memory of lists of numbers; all else as it is.
+
+    What is no list of polygons is left for `check_segmentation` to complain of.
+    """
+    if not isinstance(segmentation, list):
+        return segmentation
+    return [_compact(polygon) for polygon in segmentation]
+
+
+def _compact(polygon: Any) -> Any:
+    if not isinstance(polygon, list) or not _all_numbers(polygon):
+        return polygon
+    return np.array(polygon, np.float64)
+
+
+def run_lengths(rle: dict[str, Any], height: int, width: int) -> np.ndarray:
+    """Lengths of the runs, of 0s and 1s in turn, down the columns, of run lengths that cover an image of this size.
+
+    Raises:
+        SegmentationError: they are not well formed.
+    """
+    size, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(size, Sequence) or list(size) != [height, width]:
+        raise SegmentationError(
+            Kind.RUNS, f"has run lengths for size {short(size)}. Its image is [{height}, {width}] (height, width)."
+        )
+    if isinstance(counts, str | bytes):
+        counts = _decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
+    elif not isinstance(counts, list) or not all(isinstance(c, int) and not isinstance(c, bool) for c in counts):
+        raise SegmentationError(
+            Kind.RUNS, f"has run lengths that are no list of whole numbers or text: {short(counts)}."
+        )
+    if any(c < 0 for c in counts) or sum(counts) != height * width:
+        raise SegmentationError(
+            Kind.RUNS,
+            f"has run lengths that do not cover its image: they must be 0 or more and sum to {height * width}. "
+            f"Received: {len(counts)} of them, sum {sum(counts)}.",
+        )
+    return np.array(counts, np.int64)
+
+
+def _decompress(text: bytes) -> list[int]:
+    """Run lengths from COCO's text: 5 bits a character, low ones first, bit 6 says that more follow; from the
+    fourth on, what is written is the difference to the run before the last."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = character - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise SegmentationError(Kind.RUNS, f"has compressed run lengths that cannot be read: {short(text)}.")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            counts.append(value + counts[-2] if len(counts) > 2 else value)
+            value = shift = 0
+    if shift:
+        raise SegmentationError(Kind.RUNS, f"has compressed run lengths that break off: {short(text)}.")
+    return counts
+
+
+def _all_numbers(values: Any) -> bool:
+    """Whether all are finite numbers; by one sum, for large files hold tens of millions of them."""
+    try:
+        return math.isfinite(sum(values))
+    except (TypeError, OverflowError):
+        return False
