@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mrcnn.config import Config, ConfigError
     from mrcnn.data.coco import CocoDataset
     from mrcnn.data.dataset import Dataset
+    from mrcnn.data.formats import load_dataset
     from mrcnn.evaluation import evaluate
     from mrcnn.inference import Detector
     from mrcnn.model import MaskRCNN
@@ -30,6 +31,7 @@ _HOMES = {
     "MaskRCNN": "mrcnn.model",
     "draw_instances": "mrcnn.visualize",
     "evaluate": "mrcnn.evaluation",
+    "load_dataset": "mrcnn.data.formats",
     "save_instances": "mrcnn.visualize",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "MaskRCNN",
     "draw_instances",
     "evaluate",
+    "load_dataset",
     "save_instances",
 ]
 

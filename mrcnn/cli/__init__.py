@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mrcnn
-from mrcnn.cli.data_options import add_data, add_preflight
+from mrcnn.cli.data_options import ANNOTATIONS, IMAGES, add_data, add_format, add_preflight
 from mrcnn.cli.devices import add_devices, device_settings
 from mrcnn.cli.optimization import add_optimization
 from mrcnn.cli.report_options import add_monitoring, add_report
@@ -156,13 +156,16 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(
         "train",
         help="train on annotated images",
-        description="Train on images with a COCO annotation file. Checkpoints and logs go to a folder of their own "
-        "below --logs. Given a checkpoint of such a folder as --weights, training goes on where it ended.",
+        description="Train on annotated images. Checkpoints and logs go to a folder of their own below --logs. Given a "
+        "checkpoint of such a folder as --weights, training goes on where it ended.",
     )
-    command.add_argument("--train", metavar="FILE", required=True, help="COCO annotation file (JSON) to train on")
-    command.add_argument("--images", metavar="DIR", required=True, help="folder of its images")
-    command.add_argument("--val", metavar="FILE", help="COCO annotation file to validate on after each epoch")
+    command.add_argument(
+        "--train", metavar="PATH", required=True, help=f"{ANNOTATIONS}; its part train, if it has parts"
+    )
+    command.add_argument("--images", metavar="DIR", help=IMAGES)
+    command.add_argument("--val", metavar="PATH", help="the same to validate on after each epoch; its part val")
     command.add_argument("--val-images", metavar="DIR", help="folder of its images (default: that of --images)")
+    add_format(command, split=False)
     command.add_argument(
         "--weights", metavar="W", default="coco",
         help="what to start from: coco (default), imagenet, none, or a .h5 or .weights.h5 file",
@@ -203,11 +206,12 @@ def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(
         "evaluate",
         help="measure average precision",
-        description="Measure COCO's average precision of boxes and masks on images with a COCO annotation file. "
-        "Classes are matched by name.",
+        description="Measure COCO's average precision of boxes and masks on annotated images. Classes are matched by "
+        "name.",
     )
-    command.add_argument("annotations", metavar="FILE", help="COCO annotation file (JSON)")
-    command.add_argument("--images", metavar="DIR", required=True, help="folder of its images")
+    command.add_argument("annotations", metavar="PATH", help=ANNOTATIONS)
+    command.add_argument("--images", metavar="DIR", help=IMAGES)
+    add_format(command)
     _add_network(command, "0.05, so that the precision-recall curve is whole")
     _add_engine(
         command, "keras; for an exported model auto, the fastest", "float32; for an exported model what it was made for"
@@ -248,10 +252,12 @@ def _add_export(commands: Any) -> argparse.ArgumentParser:
         "--calibration", metavar="DIR", help="for int8: folder of images like those to come, a hundred or so"
     )
     command.add_argument(
-        "--annotations", metavar="FILE",
-        help="COCO annotation file (JSON): tell the average precision before and after; not of --calibration's images",
+        "--annotations", metavar="PATH",
+        help="annotated images, as of `mrcnn evaluate`: tell the average precision before and after; not of "
+        "--calibration's images",
     )  # fmt: skip
-    command.add_argument("--images", metavar="DIR", help="folder of the annotated images")
+    command.add_argument("--images", metavar="DIR", help=IMAGES)
+    add_format(command)
     _add_network_options(command)
     command.set_defaults(module="mrcnn.cli.exporting")
     return command

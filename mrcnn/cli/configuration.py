@@ -20,7 +20,9 @@ from mrcnn.quiet import hidden_error_stream
 
 # An exported model does without Keras and HDF5: what needs them is imported where weights are read.
 if TYPE_CHECKING:
-    from mrcnn.data.dataset import Dataset
+    import argparse
+
+    from mrcnn.data.coco import CocoDataset
     from mrcnn.model import MaskRCNN
     from mrcnn.weights.info import WeightsInfo
 
@@ -204,50 +206,18 @@ def class_names(
     return ("BG", *(f"class {number}" for number in range(1, num_classes))), False
 
 
-def coco_dataset(annotations: str, images: str) -> Dataset:
-    """A COCO annotation file as a dataset, not yet prepared.
+def annotated_images(path: str, images: str | None, args: argparse.Namespace, split: str | None = None) -> CocoDataset:
+    """A dataset of any of the formats, prepared.
+
+    Args:
+        path: of the annotation file or folder.
+        images: the folder of its images. None: where the format has them.
+        args: with what `mrcnn.cli.data_options.add_format` added.
+        split: the part of the set to take, where a format has one for each; --split goes before it.
 
     Raises:
         FileNotFoundError, DatasetError: the file or its images are missing, or cannot be used.
     """
-    from mrcnn.data.coco import CocoDataset
+    from mrcnn.data.formats import load_dataset
 
-    dataset = CocoDataset()
-    dataset.load_coco(annotations, images)
-    if not dataset.image_info:
-        raise CommandError(f"{annotations} lists no images.")
-    return dataset
-
-
-def number_classes(dataset: Dataset, names: Iterable[str], annotations: str, owner: str) -> None:
-    """Number the classes of a dataset as a network has them, by name, and prepare it. Classes that the network has and
-    the dataset lacks keep their numbers.
-
-    Args:
-        dataset: not yet prepared, of one source.
-        names: [K], the background's first.
-        annotations: the dataset's file, for messages.
-        owner: whose classes `names` are, for messages.
-
-    Raises:
-        CommandError: the dataset has classes that the network lacks, or two of one name.
-    """
-    there = {str(info["name"]).split(",")[0]: info for info in dataset.class_info[1:]}
-    if len(there) < len(dataset.class_info) - 1:
-        raise CommandError(f"{annotations} has several categories of one name, so they cannot be matched by name.")
-    names = list(names)[1:]
-    strange = [name for name in there if name not in names]
-    if strange:
-        raise CommandError(
-            f"{annotations} has classes that {owner} does not know: {_some(strange)}. It knows: {_some(names)}. "
-            "Give its classes the same names (--classes)."
-        )
-    source = dataset.image_info[0]["source"]
-    ids = {info["id"] for info in there.values()}
-    spare = (number for number in range(1, len(names) + len(ids) + 1) if number not in ids)
-    dataset.class_info[1:] = [there.get(name) or {"source": source, "id": next(spare), "name": name} for name in names]
-    dataset.prepare()
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return load_dataset(path, images, args.data_format, args.split or split, args.class_attribute)

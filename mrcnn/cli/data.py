@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.cli import CommandError, note
-from mrcnn.cli.configuration import coco_dataset, find_weights, make_config, stored_values
+from mrcnn.cli.configuration import annotated_images, find_weights, make_config, stored_values
 from mrcnn.config import Config
 from mrcnn.data import summary as figures
 from mrcnn.data.anchor_fit import AnchorFit, fit_anchors
@@ -23,8 +23,7 @@ _SECONDS_OF_MEAN = 10.0
 
 def run(args: argparse.Namespace) -> int:
     """Look at the dataset, and tell."""
-    dataset = coco_dataset(args.dataset, args.images or str(Path(args.dataset).parent))
-    dataset.prepare()
+    dataset = annotated_images(args.dataset, args.images, args)
     config = _config(args, dataset)
     seen = survey(dataset, config, args.seconds)
     print(f"Looked at {seen.looked_at} (--seconds {args.seconds:g} at most).")

@@ -6,6 +6,31 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+ANNOTATIONS = "annotation file or folder: COCO, VIA, labelme, YOLO, Pascal VOC, CVAT or masks, see docs/data.md"
+IMAGES = "folder of its images (default: where the format has them)"
+
+
+def add_format(command: argparse.ArgumentParser, split: bool = True) -> None:
+    """Add the options that tell how annotations are to be read, for `mrcnn.cli.configuration.annotated_images`.
+
+    Args:
+        command: whose options they are.
+        split: whether --split is among them.
+    """
+    command.add_argument(
+        "--data-format", metavar="F", choices=("coco", "via", "labelme", "yolo", "voc", "masks", "cvat"),
+        help="format of the annotations: coco, via, labelme, yolo, voc, masks or cvat (default: recognized)",
+    )  # fmt: skip
+    command.add_argument(
+        "--class-attribute",
+        metavar="NAME",
+        help="of VIA: the region attribute that names the class, if there are several",
+    )
+    if split:
+        command.add_argument("--split", metavar="NAME", help="part of the set, such as val, if the path holds several")
+    else:
+        command.set_defaults(split=None)
+
 
 def add_data(
     commands: Any,
@@ -44,8 +69,9 @@ def add_data(
         "trained with)",
     )  # fmt: skip
     for command, name in ((summary, "summary"), (anchors, "anchors")):
-        command.add_argument("--dataset", metavar="FILE", required=True, help="COCO annotation file (JSON)")
-        command.add_argument("--images", metavar="DIR", help="folder of its images (default: that of the file)")
+        command.add_argument("--dataset", metavar="PATH", required=True, help=ANNOTATIONS)
+        command.add_argument("--images", metavar="DIR", help=IMAGES)
+        add_format(command)
         command.add_argument(
             "--weights", metavar="W",
             help="take the configuration that these weights store (default: the default configuration)",

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 from mrcnn.cli import CommandError, note
-from mrcnn.cli.configuration import coco_dataset, number_classes
+from mrcnn.cli.configuration import annotated_images
 from mrcnn.cli.running import open_detector
+from mrcnn.data.dataset import number_classes
 from mrcnn.files import atomic_path, require_folder
 
 # Average precision is the area below a curve of precision over recall: detections of low scores belong to it.
@@ -20,13 +21,12 @@ def run(args: argparse.Namespace) -> int:
     for path in (args.json, args.results):
         if path is not None:
             require_folder(path)
-    dataset = coco_dataset(args.annotations, args.images)
+    dataset = annotated_images(args.annotations, args.images, args)
     # Measured is what was trained, unless it is asked for otherwise.
     network = open_detector(args, _MIN_CONFIDENCE, engine="keras", precision="float32")
     if network.names_known:
         number_classes(dataset, network.class_names, args.annotations, f"the network of {args.weights}")
     elif len(dataset.class_info) == len(network.class_names):
-        dataset.prepare()
         note(
             f"{args.weights} does not name its classes: they are taken for those of {args.annotations}, in the order "
             "of its category ids."

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mrcnn.bundle import Bundle, file_sizes
 from mrcnn.cli import CommandError, note
-from mrcnn.cli.configuration import Network, coco_dataset, find_weights, load_network, number_classes
+from mrcnn.cli.configuration import Network, annotated_images, find_weights, load_network
 from mrcnn.cli.detecting import find_images
+from mrcnn.data.dataset import number_classes
 from mrcnn.data.images import read_image
 from mrcnn.formats import FORMATS, check_export
 
@@ -76,9 +77,9 @@ def _calibration(folder: str | None, precision: str) -> list[Path] | None:
 
 
 def _annotated(args: argparse.Namespace) -> Dataset | None:
-    """The images to measure average precision on, not yet prepared."""
-    if (args.annotations is None) != (args.images is None):
-        raise CommandError("--annotations FILE and --images DIR, the folder of the annotated images, go together.")
+    """The images to measure average precision on, prepared."""
+    if args.annotations is None and args.images is not None:
+        raise CommandError("--images DIR, the folder of the annotated images, needs --annotations PATH.")
     if args.annotations is None:
         return None
     if args.format not in _OWN:
@@ -86,7 +87,7 @@ def _annotated(args: argparse.Namespace) -> Dataset | None:
             f"Average precision is measured of what this package runs: {' and '.join(_OWN)}. Received: --format "
             f"{args.format} with --annotations."
         )
-    return coco_dataset(args.annotations, args.images)
+    return annotated_images(args.annotations, args.images, args)
 
 
 def _choose_backend(format: str) -> None:

@@ -1,4 +1,4 @@
-"""`mrcnn train`: training on a COCO annotation file."""
+"""`mrcnn train`: training on annotated images."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any
 
 from mrcnn.cli import CommandError, note
 from mrcnn.cli.configuration import (
-    coco_dataset,
+    annotated_images,
     find_weights,
     make_config,
-    number_classes,
     start_backend,
     stored_values,
 )
 from mrcnn.cli.optimization import optimization_settings, resume_command
 from mrcnn.cli.reporting import PROGRESS, monitoring_values
 from mrcnn.cli.resuming import checkpoint_to_resume, training_plan
-from mrcnn.data.dataset import Dataset
+from mrcnn.data.dataset import Dataset, number_classes
 from mrcnn.interrupts import TrainingInterrupted
 from mrcnn.run_record import BEST_NAME, REPORT_NAME
 from mrcnn.weights.info import CLASS_LAYERS, MASK_RCNN, WeightsInfo, inspect_weights
@@ -114,15 +113,14 @@ def _classes_match(info: WeightsInfo | None, dataset: Dataset) -> bool:
 
 
 def _datasets(args: argparse.Namespace) -> tuple[Dataset, Dataset | None]:
-    train_set = coco_dataset(args.train, args.images)
-    train_set.prepare()
+    train_set = annotated_images(args.train, args.images, args, "train")
     if train_set.num_classes < 2:
         raise CommandError(f"{args.train} has no categories: there is nothing to learn.")
     if args.val is None:
         if args.val_images is not None:
             raise CommandError("--val-images needs --val.")
         return train_set, None
-    val_set = coco_dataset(args.val, args.val_images or args.images)
+    val_set = annotated_images(args.val, args.val_images or args.images, args, "val")
     number_classes(val_set, train_set.class_names, args.val, f"the training set {args.train}")
     return train_set, val_set
 

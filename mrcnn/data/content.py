@@ -6,6 +6,7 @@ splits datasets. Masks are held as outlines or run lengths, never as arrays of t
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +19,11 @@ from mrcnn.data.dataset import DatasetError
 
 # How many of the wrong things a message lists before it only counts them.
 LISTED = 5
+_LONGEST = 80
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 8
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _LONGEST
 
 
 class Kind(StrEnum):
@@ -134,6 +140,6 @@ def some(items: Sequence[str], count: int = LISTED) -> str:
 
 
 def short(value: Any) -> str:
-    """A value as a message shows it."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    """A value as a message shows it. However large it is, this takes no time."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

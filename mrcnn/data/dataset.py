@@ -6,6 +6,7 @@ Letters: H, W sides of an image in pixels, N instances, K classes (0 is the back
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -181,6 +182,36 @@ class Dataset:
         return self.image_info[image_id]
 
 
+def number_classes(dataset: Dataset, names: Iterable[str], annotations: str, owner: str) -> None:
+    """Number the classes of a dataset as a network has them, by name, and prepare it. Classes that the network has and
+    the dataset lacks keep their numbers.
+
+    Args:
+        dataset: of one source.
+        names: [K], the background's first.
+        annotations: the dataset's file, for messages.
+        owner: whose classes `names` are, for messages.
+
+    Raises:
+        DatasetError: the dataset has classes that the network lacks, or two of one name.
+    """
+    there = {str(info["name"]).split(",")[0]: info for info in dataset.class_info[1:]}
+    if len(there) < len(dataset.class_info) - 1:
+        raise DatasetError(f"{annotations} has several categories of one name, so they cannot be matched by name.")
+    names = list(names)[1:]
+    strange = [name for name in there if name not in names]
+    if strange:
+        raise DatasetError(
+            f"{annotations} has classes that {owner} does not know: {_some(strange)}. It knows: {_some(names)}. "
+            "Give its classes the same names (--classes)."
+        )
+    source = dataset.image_info[0]["source"]
+    ids = {info["id"] for info in there.values()}
+    spare = (number for number in range(1, len(names) + len(ids) + 1) if number not in ids)
+    dataset.class_info[1:] = [there.get(name) or {"source": source, "id": next(spare), "name": name} for name in names]
+    dataset.prepare()
+
+
 def _key(info: dict[str, Any]) -> str:
     return f"{info['source']}.{info['id']}"
 
@@ -188,3 +219,7 @@ def _key(info: dict[str, Any]) -> str:
 def _warn_of_class_map(class_map: Any) -> None:
     if class_map is not None:
         warnings.warn("class_map has no effect.", stacklevel=3)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

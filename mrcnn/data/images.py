@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterator
 from os import PathLike, fspath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+
+# The tag of EXIF.
+_ORIENTATION = 0x0112
 
 
 class ImageError(ValueError):
@@ -40,20 +45,88 @@ def read_image(path: str | PathLike[str], apply_orientation: bool = True, frame:
         import PIL.ImageOps
     except ImportError:
         return _read_with_opencv(name, apply_orientation, frame)
-    try:
-        with PIL.Image.open(name) as image:
+    with _decoding(name), PIL.Image.open(name) as image:
+        if frame:
             image.seek(frame)
-            upright = PIL.ImageOps.exif_transpose(image) if apply_orientation else image
-            if upright.mode.startswith(("I", "F")):
-                return _to_rgb(_to_uint8(np.asarray(upright), f"Pillow mode {upright.mode}", name))
-            return np.array(upright.convert("RGB"))
+        upright = PIL.ImageOps.exif_transpose(image) if apply_orientation else image
+        if upright.mode.startswith(("I", "F")):
+            return _to_rgb(_to_uint8(np.asarray(upright), f"Pillow mode {upright.mode}", name))
+        return np.array(upright.convert("RGB"))
+
+
+def image_sizes(path: str | PathLike[str], frame: int = 0) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How large an image file is, read from its header: (height, width) as viewers show it, with its EXIF orientation,
+    and as it is stored.
+
+    Raises:
+        FileNotFoundError, ImageError: as `read_image`.
+    """
+    name = fspath(path)
+    try:
+        import PIL.Image
+    except ImportError:
+        return tuple(read_image(name, upright, frame).shape[:2] for upright in (True, False))
+    with _decoding(name), PIL.Image.open(name) as image:
+        if frame:
+            image.seek(frame)
+        width, height = image.size
+        if image.getexif().get(_ORIENTATION) not in (5, 6, 7, 8):
+            return (height, width), (height, width)
+        if image.format != "TIFF":
+            return (width, height), (height, width)
+    # Whether Pillow has turned a TIFF file already hangs on its version.
+    return tuple(read_image(name, upright, frame).shape[:2] for upright in (True, False))
+
+
+def read_values(file: str | PathLike[str] | IO[bytes], name: str = "") -> Iterator[np.ndarray]:
+    """The values of an image file as they are stored, for masks and label images: of palettes the indices.
+
+    Args:
+        file: a path, or an open file.
+        name: what to call an open file in messages.
+
+    Yields:
+        For each page of a TIFF file, and once of any other, [H, W] or [H, W, C] of the file's own type.
+
+    Raises:
+        FileNotFoundError, ImageError: as `read_image`.
+    """
+    import PIL.Image
+
+    name = name or fspath(file)
+    with _decoding(name), PIL.Image.open(file) as image:
+        for page in range(getattr(image, "n_frames", 1) if image.format == "TIFF" else 1):
+            if page:
+                image.seek(page)
+            yield np.array(image)
+
+
+def frame_count(path: str | PathLike[str]) -> int:
+    """How many pages a TIFF file has; 1 of other images.
+
+    Raises:
+        FileNotFoundError, ImageError: as `read_image`.
+    """
+    import PIL.Image
+
+    with _decoding(fspath(path)), PIL.Image.open(path) as image:
+        return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+
+
+@contextlib.contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Tell what Pillow's decoders raise as an error of this module."""
+    import PIL.Image
+
+    try:
+        yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"No such image file: {name}") from error
     except IsADirectoryError as error:
         raise ImageError(f"Not an image file but a directory: {name}") from error
     except ImageError:
         raise
-    # Pillow's decoders tell damage by any of these.
+    # They tell damage by any of these.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error,
             PIL.Image.DecompressionBombError) as error:  # fmt: skip
         raise ImageError(f"Cannot read the image file {name}: {error}") from error

@@ -59,6 +59,34 @@ def encode_crops(crops: Iterable[tuple[np.ndarray, int, int]], image_shape: Sequ
     return [{"size": [height, width], "counts": text} for text in compress(counts)]
 
 
+def encode_labels(labels: np.ndarray, without: Sequence[int] = (0,)) -> tuple[list[int], list[dict[str, Any]]]:
+    """The encoding of each instance of a label image.
+
+    Args:
+        labels: [H, W] integers, the number of the instance that a pixel belongs to.
+        without: numbers that mean no instance.
+
+    Returns:
+        The N numbers, ascending, and N dicts of `size` [H, W] and `counts` (str), which share their `size`.
+    """
+    size = [int(side) for side in labels.shape]
+    flat = labels.T.ravel()
+    if not flat.size:
+        return [], []
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+    ends = np.append(starts[1:], flat.size)
+    values = flat[starts]
+    kept = np.flatnonzero(~np.isin(values, without))
+    kept = kept[np.argsort(values[kept], kind="stable")]
+    numbers, firsts = np.unique(values[kept], return_index=True)
+    counts = []
+    for runs in np.split(kept, firsts[1:]) if len(kept) else ():
+        edges = np.stack([starts[runs], ends[runs]], axis=1).ravel()
+        lengths = np.diff(edges, prepend=0, append=flat.size)
+        counts.append(lengths[:-1] if lengths[-1] == 0 else lengths)
+    return numbers.tolist(), [{"size": size, "counts": text} for text in compress(counts)]
+
+
 def _edges(crop: np.ndarray, top: int, left: int, height: int) -> np.ndarray:
     """Where runs of 1s start and end (one beyond), by turns, as positions down the columns of the image."""
     rows, columns = crop.shape

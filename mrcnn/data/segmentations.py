@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.content import Kind, short
+from mrcnn.data.rle import encode_masks
 
 # Polygon points may lie outside the image, but the time to fill a polygon grows with its outline.
 _FARTHEST = 10
@@ -97,6 +98,20 @@ def _compact(polygon: Any) -> Any:
     if not isinstance(polygon, list) or not _all_numbers(polygon):
         return polygon
     return np.array(polygon, np.float64)
+
+
+def join_segmentations(segmentations: Sequence[Any], height: int, width: int) -> Any:
+    """One segmentation of all the pixels of several.
+
+    Raises:
+        SegmentationError: one is not well formed, or is for another size.
+    """
+    if all(isinstance(segmentation, list) for segmentation in segmentations):
+        return [polygon for segmentation in segmentations for polygon in segmentation]
+    joined = np.zeros((height, width), bool)
+    for segmentation in segmentations:
+        joined |= decode_segmentation(segmentation, height, width)
+    return encode_masks(joined[:, :, None])[0]
 
 
 def run_lengths(rle: dict[str, Any], height: int, width: int) -> np.ndarray:

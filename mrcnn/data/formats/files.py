@@ -1,11 +1,14 @@
-"""Where the images of an annotation file are."""
+"""Files and folders around an annotation file: where its images are, and what reads its text."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mrcnn.data.dataset import DatasetError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 # How many names are looked up in each of the folders that come into question.
 _TRIED = 20
 
@@ -13,6 +16,11 @@ _TRIED = 20
 def is_file(path: str | os.PathLike[str]) -> bool:
     """Whether there is such a file; False for names that no file can have."""
     return os.path.isfile(path)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name is one of an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def find_folder(path: Path, names: Sequence[str]) -> Path:
@@ -27,3 +35,35 @@ def find_folder(path: Path, names: Sequence[str]) -> Path:
     folders = [near, near / "images", above / "images", above, near / part, above / part, above / "images" / part]
     tried = names[:_TRIED]
     return max(folders, key=lambda folder: sum(is_file(folder / name) for name in tried))
+
+
+def find_image(name: str, folders: Iterable[Path]) -> Path | None:
+    """The image file that an annotation file names, in the first of the folders that has it: under its name, with the
+    other system's slashes, without its own folders, or, where it has no suffix of an image, with one."""
+    straight = name.replace("\\", "/")
+    last = straight.rpartition("/")[2]
+    if not last:
+        return None
+    suffixes = () if last.lower().endswith(IMAGE_SUFFIXES) else IMAGE_SUFFIXES
+    names = [name, straight, last, *(straight + suffix for suffix in suffixes)]
+    folders = list(folders)
+    for one in dict.fromkeys(names):
+        for folder in folders:
+            if is_file(folder / one):
+                return folder / one
+    return None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DatasetError: it is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"No such annotation file: {path}") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is not a text file in UTF-8: {error}") from error
