@@ -43,8 +43,8 @@ def read_cvat(path: Path, images: Path | None = None) -> Content:
     root = root_of(path)
     if root == "annotation":
         raise DatasetError(
-            f"{path} holds boxes in Pascal VOC's format, but no masks. Give the folder with SegmentationObject, if there "
-            "is one."
+            f"{path} holds boxes in Pascal VOC's format, but no masks. Give the folder with SegmentationObject, if "
+            "there is one."
         )
     if root is not None and root != ROOT:
         raise DatasetError(f"{path} is not in CVAT's format: its root element is {short(root)}, not {ROOT!r}.")
@@ -56,7 +56,7 @@ def read_cvat(path: Path, images: Path | None = None) -> Content:
         is_empty = False
         if element.tag == "track":
             raise DatasetError(
-                f'{path}: {line_of(element)}: is a track: this is "CVAT for video". Export "CVAT for images 1.1" instead.'
+                f"{path}: {line_of(element)}: is a track, of CVAT for video. Export 'CVAT for images 1.1' instead."
             )
         if element.tag == "meta":
             labels = [(label.findtext("name") or "").strip() for label in element.iter("label")]

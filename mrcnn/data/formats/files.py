@@ -44,8 +44,9 @@ def find_image(name: str, folders: Iterable[Path]) -> Path | None:
     last = straight.rpartition("/")[2]
     if not last:
         return None
-    suffixes = () if last.lower().endswith(IMAGE_SUFFIXES) else IMAGE_SUFFIXES
-    names = [name, straight, last, *(straight + suffix for suffix in suffixes)]
+    names = [name, straight, last]
+    if not last.lower().endswith(IMAGE_SUFFIXES):
+        names += [straight + suffix for lower in IMAGE_SUFFIXES for suffix in (lower, lower.upper())]
     folders = list(folders)
     for one in dict.fromkeys(names):
         for folder in folders:

@@ -18,13 +18,14 @@ from mrcnn.data.content import Content, Kind, short
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import Builder
 from mrcnn.data.formats.coco import is_side, read_json
-from mrcnn.data.formats.files import find_image
+from mrcnn.data.formats.files import IMAGE_SUFFIXES, find_image
 from mrcnn.data.formats.label_images import label_values
 from mrcnn.data.formats.shapes import ellipse, rectangle
 from mrcnn.data.images import ImageError, read_values
 from mrcnn.data.rle import encode_crops
 from mrcnn.data.segmentations import SegmentationError, join_segmentations
 
+_NO_OBJECT = ("__ignore__", "_background_")
 _REFUSED = ("line", "linestrip", "point", "points")
 
 
@@ -36,7 +37,8 @@ def is_labelme(parsed: Any) -> bool:
 def read_labelme(path: Path, images: Path | None = None, parsed: Any = None) -> Content:
     """Read a file, or all the files of a folder.
 
-    Images of a folder that have no file are left out: nobody has looked at them yet.
+    Images of a folder that have no file are left out: nobody has looked at them yet. So are shapes with the labels
+    `__ignore__` and `_background_`, which are labelme's for what is no object.
 
     Args:
         path: a JSON file, or a folder of them; where it has none itself, those in folders below it.
@@ -77,7 +79,14 @@ def _add_file(builder: Builder, file: Path, images: Path | None, parsed: Any) ->
         message = f"'imageHeight' and 'imageWidth' must be whole numbers from 1 on. Received: {short(size)}."
         builder.reject_image(file, "", Kind.IMAGE_ENTRY, message)
         return
-    found = find_image(name, [file.parent] if images is None else [images])
+    folders = [file.parent] if images is None else [images]
+    # Of some files the name is their own: then the image is called like it.
+    names = [name, file.stem] if name.lower().endswith(IMAGE_SUFFIXES) else [file.stem, name]
+    found = next(filter(None, (find_image(one, folders) for one in names)), None)
+    if found is None and parsed.get("imageData"):
+        message = "there is no such image file. The annotation file embeds it: save it beside, with labelme."
+        builder.reject_image(file, name, Kind.MISSING_IMAGE, message)
+        return
     image = builder.add_image(found, file, name, None if size == (None, None) else size)
     if image is None:
         return
@@ -101,6 +110,10 @@ def _instances(
             builder.reject(file, entry, getattr(error, "kind", Kind.ANNOTATION), str(error))
             continue
         label, group = shape.get("label"), shape.get("group_id")
+        if label in _NO_OBJECT:
+            message = f"is left out, because its label is {label!r}."
+            builder.report(file, entry, Kind.CLASS, message, is_error=False)
+            continue
         is_grouped = isinstance(group, int | str) and isinstance(label, str)
         groups.setdefault((label, group) if is_grouped else number, []).append((entry, label, segmentation))
     for members in groups.values():

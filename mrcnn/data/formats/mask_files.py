@@ -6,7 +6,7 @@ Letters: H, W sides of an image in pixels. Layouts, all of one class:
     images/A.png, masks/A/*.png               the same
     images/A.png, masks/A.png                 a label image: each number from 1 on is an instance
     A.tif, A_mask.tif                         the same side by side; also _masks, _label, _labels, _seg and others
-    A.tif, A_mask.tif of several pages        stacks: a label image for each page; or one image, and a page for each mask
+    A.tif, A_mask.tif of several pages        a label image for each page; or one image, and a page for each mask
 """
 
 from __future__ import annotations

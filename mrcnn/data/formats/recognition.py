@@ -27,6 +27,8 @@ FORMATS = {
     "masks": "masks as image files (ID/images and ID/masks, images and masks, or A.png and A_mask.png)",
     "cvat": "CVAT for images (annotations.xml)",
 }
+# Formats that a folder is read in as a whole: their readers tell best what is amiss.
+_FOLDERS = ("labelme", "yolo", "voc", "masks")
 # Other names that parts of a set have.
 _PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
@@ -58,6 +60,8 @@ def recognize(path: Path, format: str | None = None, split: str | None = None) -
         raise FileNotFoundError(f"No such file or folder: {path}")
     if not path.is_dir():
         return _of_file(path, format)
+    if format in _FOLDERS:
+        return Found(format, path)
     found = _of_folder(path, format, split)
     if not found and split is not None:
         for part in _PARTS.get(split, (split,)):

@@ -17,6 +17,7 @@ from mrcnn.data.segmentations import SegmentationError
 # How far a polygon may lie inside the curve that it stands for, in pixels, and the fewest and most corners it gets.
 _SAGITTA = 0.1
 _FEWEST, _MOST = 12, 8192
+_LARGEST = 1e7  # radius; it has more corners than the most
 
 
 def rectangle(x1: float, y1: float, x2: float, y2: float, angle: float = 0.0) -> list[float]:
@@ -49,7 +50,7 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float, angle: float =
     if not (radius_x > 0 and radius_y > 0):
         raise SegmentationError(Kind.EMPTY, f"is an ellipse or circle of radius {min(radius_x, radius_y):g}.")
     # An ellipse is a stretched circle: sides of a polygon in one of this radius are at least as far off.
-    radius = max(radius_x, radius_y)
+    radius = min(max(radius_x, radius_y), _LARGEST)
     count = math.pi / math.acos(1 - _SAGITTA / radius) if radius > _SAGITTA else 0
     angles = np.arange(int(np.clip(math.ceil(count), _FEWEST, _MOST)))
     angles = angles * (2 * math.pi / len(angles))

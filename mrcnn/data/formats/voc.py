@@ -19,8 +19,8 @@ from mrcnn.data.images import ImageError, read_values
 from mrcnn.data.rle import encode_labels
 
 NAMES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 # Pixels around objects that belong to nothing: a number, and the color that the palette has there.
 _VOID = 255
@@ -149,7 +149,7 @@ def _number_of(text: str) -> int | None:
 
 
 def _color(number: int) -> int:
-    """The color of VOC's palette: the bits of the number go to red, green and blue in turn, the lowest to the highest."""
+    """The color of VOC's palette: the number's bits go to red, green and blue in turn, the lowest to the highest."""
     red = green = blue = 0
     for place in range(8):
         red |= (number >> 3 * place & 1) << 7 - place

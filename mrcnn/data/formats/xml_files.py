@@ -101,6 +101,6 @@ class _Collector:
 
     def _refuse(self, name: str, *rest: object) -> None:
         raise DatasetError(
-            f"{self.path}: line {self.parser.CurrentLineNumber}: declares an entity {name!r}. No annotation tool does, and "
-            "it could stand for more than fits into memory: remove it."
+            f"{self.path}: line {self.parser.CurrentLineNumber}: declares an entity {name!r}. No annotation tool does, "
+            "and it could stand for more than fits into memory: remove it."
         )

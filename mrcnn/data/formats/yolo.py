@@ -198,9 +198,9 @@ def _from_yaml(file: Path) -> _Layout:
     splits = {}
     for split in _SPLITS:
         entries = values.get(split)
-        entries = [entries] if isinstance(entries, str) else entries
         if not entries:
             continue
+        entries = [entries] if isinstance(entries, str) else entries
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
             raise DatasetError(f"{file}: {split!r} must be a folder or a list of them. Received: {short(entries)}.")
         splits[split] = [_find_part(entry, [*roots, file.parent], file) for entry in entries]
