@@ -89,7 +89,7 @@ def test_version_3(tmp_path):
     """No shape_type, no size, colors beside."""
     samples.image(tmp_path / "a.png")
     shape = {"label": "dog", "line_color": None, "fill_color": None, "points": CORNERS}
-    content = {"version": "3.3.6", "flags": {}, "shapes": [shape], "lineColor": [0, 255, 0, 128], "fillColor": [255, 0, 0],
+    content = {"version": "3.3.6", "flags": {}, "shapes": [shape], "lineColor": [0, 255, 0, 128],
                "imagePath": "a.png", "imageData": "iVBORw0KGgo="}  # fmt: skip
     path = samples.write_json(tmp_path / "a.json", content)
     np.testing.assert_array_equal(load_dataset(path).load_mask(0)[0][..., 0], SQUARE)

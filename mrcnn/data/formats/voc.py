@@ -62,7 +62,7 @@ def read_voc(path: Path, images: Path | None = None, split: str | None = None) -
     if listed is not None:
         names = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
     else:
-        names = sorted(file.stem for file in objects.glob("*.png"))
+        names = sorted({file.stem for folder in (objects, classes or objects) for file in folder.glob("*.png")})
     names_of = _class_names(root)
     known = dict.fromkeys(names_of[False].values()) if classes is not None else [ONLY_CLASS]
     builder = Builder("voc", path, root, known)
