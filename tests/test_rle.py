@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mrcnn.data.rle import compress, encode_crops, encode_masks
+from mrcnn.data.rle import compress, decode_crop, decompress, encode_crops, encode_masks
 
 
 def reference(mask):
@@ -63,3 +63,63 @@ def test_nothing_of_the_images_size_is_made():
     assert peak < 100_000
     assert int(coco_mask.area(encoded[0])) == 600
     assert coco_mask.toBbox(encoded[0]).tolist() == [9000, 9000, 30, 20]
+
+
+# Back
+
+
+@pytest.mark.parametrize("density", [0.0, 0.003, 0.03, 0.5, 0.97, 1.0])
+def test_decode_is_what_pycocotools_decodes_cut_to_the_mask(density, rng):
+    for turn in range(60):
+        height, width = (int(n) for n in rng.integers(1, 50, 2))
+        mask = rng.random((height, width)) < density
+        if turn % 3 == 0:
+            mask[:, : width // 2] = False
+            mask[height // 2 :] = False
+        encoded = reference(mask)
+        whole = {"size": [height, width], "counts": decompress(encoded["counts"]).tolist()}
+        for rle in (encoded, {**encoded, "counts": encoded["counts"].encode()}, whole):
+            crop, top, left = decode_crop(rle)
+            pasted = np.zeros_like(mask)
+            pasted[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+            np.testing.assert_array_equal(pasted, mask)
+            assert crop.dtype == bool and crop.flags.c_contiguous
+            if mask.any():
+                assert crop[0].any() and crop[-1].any() and crop[:, 0].any() and crop[:, -1].any()
+            else:
+                assert crop.shape == (0, 0)
+
+
+def test_decompress_is_the_way_back_from_compress():
+    for counts in ([], [0], [5], [0, 1, 2], [100000, 3, 7, 90000], [0, 31, 32, 33, 1 << 40, 15, 16, 17, 1 << 33]):
+        assert decompress(compress([np.array(counts, np.int64)])[0] if counts else "").tolist() == counts
+
+
+@pytest.mark.parametrize(
+    ("rle", "told"),
+    [
+        ({"counts": "51"}, "size"),
+        ({"size": [4], "counts": "51"}, "size"),
+        ({"size": [4, 4], "counts": None}, "counts"),
+        ({"size": [4, 4], "counts": "5\x01"}, "no compressed run lengths"),
+        ({"size": [4, 4], "counts": "5é1"}, "sum"),
+        ({"size": [4, 4], "counts": "oo"}, "break off"),
+        ({"size": [4, 4], "counts": "o" * 14 + "1"}, "60 bits"),
+        ({"size": [4, 4], "counts": [5, 12]}, "sum 17"),
+        ({"size": [4, 4], "counts": [5, -1, 12]}, "from -1 on"),
+        ({"size": [4, 4], "counts": []}, "sum 0"),
+        ({"size": [4, 4], "counts": [[5, 11]]}, "counts"),
+    ],
+)
+def test_what_is_no_encoding_is_refused(rle, told):
+    with pytest.raises(ValueError, match=told):
+        decode_crop(rle)
+
+
+def test_nothing_of_the_images_size_is_made_of_a_small_mask():
+    (encoded,) = encode_crops([(np.ones((20, 30), bool), 9000, 9000)], (20000, 20000))
+    tracemalloc.start()
+    crop, top, left = decode_crop(encoded)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000 and crop.shape == (20, 30) and crop.all() and (top, left) == (9000, 9000)

@@ -1,4 +1,4 @@
-"""COCO's run-length encoding of masks, from the part of an image that they lie in.
+"""COCO's run-length encoding of masks, from the part of an image that they lie in, and back.
 
 Letters: H, W image size; N instances; h, w size of a crop. Runs go down the columns, of 0s and 1s in turn, the 0s
 first. As text: 5 bits a character, low ones first, bit 6 says that more follow; from the fourth run on, what is
@@ -7,7 +7,7 @@ written is the difference to the run before the last. Nothing here is as large a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -87,6 +87,65 @@ def encode_labels(labels: np.ndarray, without: Sequence[int] = (0,)) -> tuple[li
     return numbers.tolist(), [{"size": size, "counts": text} for text in compress(counts)]
 
 
+def decode_crop(rle: Mapping[str, Any]) -> tuple[np.ndarray, int, int]:
+    """The part of the image that a mask lies in: the way back from `encode_crops`.
+
+    Args:
+        rle: `size` [H, W] and `counts`: text or bytes, compressed, or a list of run lengths.
+
+    Returns:
+        The mask [h, w] bool within its tightest box, the box's first row and its first column. Without rows and columns
+        where the mask is empty.
+
+    Raises:
+        ValueError: it is no such encoding, or does not cover its image.
+    """
+    height, runs = run_lengths(rle)
+    ends = np.cumsum(runs)
+    starts, stops = ends[:-1:2], ends[1::2]
+    starts, stops = starts[starts < stops], stops[starts < stops]
+    if len(starts) == 0:
+        return np.zeros((0, 0), bool), 0, 0
+    left, columns = int(starts[0]) // height, (int(stops[-1]) - 1) // height - int(starts[0]) // height + 1
+    first, last = starts % height, (stops - 1) % height
+    if np.array_equal(starts // height, (stops - 1) // height):  # no run goes on in the next column
+        top, rows = int(first.min()), int(last.max()) - int(first.min()) + 1
+    else:
+        top, rows = 0, height
+    # As positions down the columns of the crop. A column's last run may touch the next one's first.
+    starts = (starts // height - left) * rows + first - top
+    stops = ((stops - 1) // height - left) * rows + last - top + 1
+    borders = np.stack([starts, stops], axis=1).ravel()
+    lengths = np.diff(borders, prepend=0, append=columns * rows)
+    inside = np.arange(len(lengths)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(inside, lengths).reshape(columns, rows).T), top, left
+
+
+def run_lengths(rle: Mapping[str, Any]) -> tuple[int, np.ndarray]:
+    """The height of a mask's image and the lengths of its runs [R] int64.
+
+    Raises:
+        ValueError: as `decode_crop`.
+    """
+    try:
+        height, width = (int(side) for side in rle["size"])
+        counts = rle["counts"]
+        if isinstance(counts, str | bytes):
+            runs = decompress(counts)
+        else:
+            runs = np.array(counts, np.int64).reshape(len(counts))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"A mask's run lengths need `size` [height, width] and `counts`. Received: {str(rle)[:60]}. {error}"
+        ) from error
+    if height < 1 or width < 1 or runs.min(initial=0) < 0 or runs.sum() != height * width:
+        raise ValueError(
+            f"A mask's run lengths must be 0 or more and sum to its image's {height} x {width} = {height * width} "
+            f"pixels. Received: {len(runs)} of them, from {runs.min(initial=0)} on, sum {runs.sum()}."
+        )
+    return height, runs
+
+
 def _edges(crop: np.ndarray, top: int, left: int, height: int) -> np.ndarray:
     """Where runs of 1s start and end (one beyond), by turns, as positions down the columns of the image."""
     rows, columns = crop.shape
@@ -126,3 +185,28 @@ def compress(counts: Sequence[np.ndarray]) -> list[str]:
     text = np.stack(digits, axis=1)[is_written].tobytes().decode("ascii")
     ends = np.cumsum(is_written.sum(axis=1))[np.cumsum([len(runs) for runs in values]) - 1].tolist()
     return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def decompress(text: str | bytes) -> np.ndarray:
+    """The run lengths [R] int64 of a text that `compress` or pycocotools made.
+
+    Raises:
+        ValueError: the text is none of these.
+    """
+    data = text.encode("ascii", "replace") if isinstance(text, str) else bytes(text)
+    digits = np.frombuffer(data, np.uint8).astype(np.int64) - 48
+    if not len(digits):
+        return np.zeros(0, np.int64)
+    ends = np.flatnonzero(digits & 32 == 0) + 1  # one beyond the last character of each number
+    if digits.min() < 0 or digits.max() > 63 or len(ends) == 0 or ends[-1] != len(digits):
+        raise ValueError(f"These are no compressed run lengths, or they break off: {str(text)[:40]!r}.")
+    begins = np.concatenate([[0], ends[:-1]])
+    place = np.arange(len(digits)) - np.repeat(begins, ends - begins)
+    if place.max() > 11:
+        raise ValueError(f"Compressed run lengths of more than 60 bits: {str(text)[:40]!r}.")
+    values = np.add.reduceat((digits & 31) << (5 * place), begins)
+    values -= np.where(digits[ends - 1] & 16, 1 << (5 * (ends - begins)), 0)  # the highest bit is the sign
+    # From the fourth on, what is written is the difference to the run before the last.
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values
