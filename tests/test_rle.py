@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mrcnn.data.rle import compress, decode_crop, decompress, encode_crops, encode_masks
+from mrcnn.data.rle import compress, decode_crop, decompress, encode_crops, encode_labels, encode_masks
 
 
 def reference(mask):
@@ -123,3 +123,21 @@ def test_nothing_of_the_images_size_is_made_of_a_small_mask():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 100_000 and crop.shape == (20, 30) and crop.all() and (top, left) == (9000, 9000)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_label_images_as_mask_by_mask(seed):
+    rng = np.random.default_rng(seed)
+    shape = rng.integers(1, 30, 2)
+    labels = np.repeat(np.repeat(rng.integers(0, 5, shape), 3, 0), 2, 1) * rng.integers(1, 70)
+    numbers, encoded = encode_labels(labels)
+    wanted = [number for number in np.unique(labels).tolist() if number]
+    assert numbers == wanted
+    assert encoded == encode_masks(np.stack([labels == number for number in wanted], -1)) if wanted else not encoded
+    assert encode_labels(labels, [0, *wanted[:1]])[0] == wanted[1:]
+
+
+def test_label_images_without_pixels_or_instances():
+    assert encode_labels(np.zeros((0, 4), int)) == ([], [])
+    assert encode_labels(np.zeros((3, 4), int)) == ([], [])
+    assert encode_labels(np.ones((3, 4), np.uint8))[1] == encode_masks(np.ones((3, 4, 1), bool))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.content import Kind, short
-from mrcnn.data.rle import encode_masks
+from mrcnn.data.rle import decompress, encode_masks
 
 # Polygon points may lie outside the image, but the time to fill a polygon grows with its outline.
 _FARTHEST = 10
@@ -126,39 +126,25 @@ def run_lengths(rle: dict[str, Any], height: int, width: int) -> np.ndarray:
             Kind.RUNS, f"has run lengths for size {short(size)}. Its image is [{height}, {width}] (height, width)."
         )
     if isinstance(counts, str | bytes):
-        counts = _decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
-    elif not isinstance(counts, list) or not all(isinstance(c, int) and not isinstance(c, bool) for c in counts):
+        try:
+            counts = decompress(counts)
+        except ValueError:
+            message = f"has compressed run lengths that cannot be read, or break off: {short(counts)}."
+            raise SegmentationError(Kind.RUNS, message) from None
+        is_fine, total = ((counts >= 0) & (counts <= height * width)).all(), int(counts.sum())
+    elif isinstance(counts, list) and all(isinstance(c, int) and not isinstance(c, bool) for c in counts):
+        is_fine, total = all(0 <= count <= height * width for count in counts), sum(counts)
+    else:
         raise SegmentationError(
             Kind.RUNS, f"has run lengths that are no list of whole numbers or text: {short(counts)}."
         )
-    if any(c < 0 for c in counts) or sum(counts) != height * width:
+    if not is_fine or total != height * width:
         raise SegmentationError(
             Kind.RUNS,
             f"has run lengths that do not cover its image: they must be 0 or more and sum to {height * width}. "
-            f"Received: {len(counts)} of them, sum {sum(counts)}.",
+            f"Received: {len(counts)} of them, sum {short(total)}.",
         )
-    return np.array(counts, np.int64)
-
-
-def _decompress(text: bytes) -> list[int]:
-    """Run lengths from COCO's text: 5 bits a character, low ones first, bit 6 says that more follow; from the
-    fourth on, what is written is the difference to the run before the last."""
-    counts: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = character - 48
-        if not 0 <= bits < 64 or shift > 60:
-            raise SegmentationError(Kind.RUNS, f"has compressed run lengths that cannot be read: {short(text)}.")
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            counts.append(value + counts[-2] if len(counts) > 2 else value)
-            value = shift = 0
-    if shift:
-        raise SegmentationError(Kind.RUNS, f"has compressed run lengths that break off: {short(text)}.")
-    return counts
+    return np.asarray(counts, np.int64)
 
 
 def _all_numbers(values: Any) -> bool:

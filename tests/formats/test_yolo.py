@@ -57,6 +57,13 @@ def test_parts(tmp_path):
     assert read_content(tmp_path / "images" / "train").format == "yolo"
 
 
+def test_a_folder_that_is_all_parts_is_taken_once(tmp_path):
+    path = samples.yolo(tmp_path)
+    path.write_text("train: images/train\nval: images/train\nnames: [cat, dog]\n")
+    for split in (None, "train", "val"):
+        assert load_dataset(path, split=split).num_images == 1
+
+
 def test_the_layout_of_roboflow(tmp_path):
     for part in ("train", "valid"):
         samples.image(tmp_path / part / "images" / "a.jpg")

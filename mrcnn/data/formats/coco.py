@@ -28,11 +28,17 @@ def read_json(path: Path) -> Any:
         DatasetError: it is no JSON file.
     """
     try:
-        return json.loads(path.read_bytes(), object_hook=_compact)
+        return json.loads(_text(path), object_hook=_compact)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"No such annotation file: {path}") from error
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is not a JSON file: {error}") from error
+
+
+def _text(path: Path) -> str:
+    """As `json.loads` decodes bytes; but of a large file these do not stay beside the text."""
+    data = path.read_bytes()
+    return data.decode(json.detect_encoding(data), "surrogatepass")
 
 
 def _compact(values: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +107,8 @@ def _add_images(content: Content, images: list[Any]) -> None:
     seen = set()
     for image in images:
         fine = isinstance(image, dict) and isinstance(image.get("id"), int | str)
-        fine = fine and isinstance(image.get("file_name"), str)
+        fine = fine and isinstance(image.get("file_name"), str) and image["file_name"].strip("/\\. ") != ""
+        fine = fine and _is_int(image.get("frame", 0)) and image.get("frame", 0) >= 0
         if not fine or not all(is_side(image.get(key)) for key in ("height", "width")):
             message = f"an image needs 'id', 'file_name', 'height' and 'width'. Received: {short(image)}."
             _report(content, "images", Kind.IMAGE_ENTRY, message)

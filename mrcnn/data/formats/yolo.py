@@ -74,7 +74,8 @@ def read_yolo(path: Path, images: Path | None = None, split: str | None = None) 
         chosen = {name: folders for name, folders in chosen.items() if name in names}
         if not chosen:
             raise DatasetError(f"{path} has no part {split!r}. It has: {', '.join(layout.splits)}.")
-    files = [file for folders in chosen.values() for folder in folders for file in _images(folder)]
+    # Of a set that is not split, train and val are often the same folder.
+    files = list(dict.fromkeys(file for folders in chosen.values() for folder in folders for file in _images(folder)))
     if not files:
         where = [str(folder) for folders in chosen.values() for folder in folders]
         raise DatasetError(f"{path}: there are no images in {some(where) if where else 'it.'}")
