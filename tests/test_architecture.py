@@ -150,7 +150,16 @@ def test_a_file_has_one_job_and_at_most_400_lines(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["mrcnn", "mrcnn.config", "mrcnn.weights", "mrcnn.evaluation", "mrcnn.data.batches", "mrcnn.utils"]
+    "module",
+    [
+        "mrcnn",
+        "mrcnn.config",
+        "mrcnn.weights",
+        "mrcnn.evaluation",
+        "mrcnn.data.batches",
+        "mrcnn.data.formats",
+        "mrcnn.utils",
+    ],
 )
 def test_light_modules_import_no_framework(module):
     program = (

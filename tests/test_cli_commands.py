@@ -13,6 +13,7 @@ from PIL import Image
 
 from mrcnn.cli import main
 from tests.command_line import error_line, running, settings, write_weights
+from tests.formats import samples
 from tests.shapes import KINDS, Shapes, ShapesConfig
 
 
@@ -217,6 +218,18 @@ def test_train_from_scratch(train, shapes, capsys):
     assert "mask_rcnn_0003.h5" in capsys.readouterr().out
 
 
+def test_train_takes_the_parts_of_a_set_in_any_format(monkeypatch, tmp_path):
+    import mrcnn.model
+
+    monkeypatch.setattr(mrcnn.model, "MaskRCNN", Trained)
+    path = str(samples.yolo(tmp_path))
+    assert main(["train", "--train", path, "--val", path, "--weights", "none"]) == 0
+    trained = Trained.last
+    assert [info["path"][-11:] for info in trained.train_set.image_info] == ["train/a.png"]
+    assert [info["path"][-9:] for info in trained.val_set.image_info] == ["val/b.png"]
+    assert trained.train_set.class_names == trained.val_set.class_names == ["BG", "cat", "dog"]
+
+
 def test_train_goes_on_with_a_checkpoint(train, tmp_path, monkeypatch):
     from mrcnn.cli import training
 
@@ -249,7 +262,7 @@ def test_train_on_other_classes_leaves_their_layers_out(train, tmp_path, capsys)
 def test_train_tells_users_mistakes(shapes, tmp_path, capsys):
     argv = ["train", "--weights", "none", "--images", str(shapes.folder)]
     assert main([*argv, "--train", str(tmp_path / "no.json")]) == 1
-    assert "No such annotation file" in error_line(capsys)
+    assert "No such file or folder" in error_line(capsys)
     assert main([*argv, "--train", shapes.annotations, "--val-images", "."]) == 1
     assert "needs --val" in error_line(capsys)
     empty = tmp_path / "empty.json"

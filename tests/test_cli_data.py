@@ -15,6 +15,7 @@ from mrcnn.cli import _parser, main
 from mrcnn.config import Config
 from mrcnn.evaluation import coco_ground_truth, write_results
 from tests.command_line import error_line, write_weights
+from tests.formats import samples
 from tests.shapes import Shapes
 
 
@@ -96,6 +97,37 @@ def test_the_configuration_is_that_of_weights(folder, capsys, tmp_path):
     argv = ["data", "summary", "--dataset", str(folder / "annotations.json"), "--weights", str(weights)]
     assert main(argv) == 0
     assert "molded to 320 x 320" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", samples.WRITERS)
+def test_summary_of_all_formats(name, capsys, tmp_path):
+    path = samples.WRITERS[name](tmp_path)
+    assert main(["data", "summary", "--dataset", str(path), "--config", "IMAGE_MAX_DIM=64"]) == 0
+    printed = capsys.readouterr().out
+    assert "24 x 32 pixels" in printed and re.search(r"^(dog|object) +[12] ", printed, re.MULTILINE)
+
+
+def test_how_annotations_are_to_be_read_can_be_told(capsys, tmp_path):
+    path = samples.via(tmp_path)
+    content = json.loads(path.read_text())
+    content["_via_attributes"]["region"]["name"] = {"type": "text", "description": "", "default_value": ""}
+    for region in content["_via_img_metadata"]["a.png2000"]["regions"]:
+        region["region_attributes"]["name"] = "rex"
+    path.write_text(json.dumps(content))
+    argv = ["data", "summary", "--dataset", str(path), "--config", "IMAGE_MAX_DIM=64"]
+    assert main(argv) == 1
+    assert "'kind', 'name'. Say which one: class_attribute, or --class-attribute" in error_line(capsys)
+    assert main([*argv, "--class-attribute", "name"]) == 0
+    assert re.search(r"^rex +2 ", capsys.readouterr().out, re.MULTILINE)
+    samples.yolo(tmp_path)
+    argv[3] = str(tmp_path)
+    assert main(argv) == 1
+    assert "holds several datasets" in error_line(capsys)
+    for split, told in (("train", "images:           1"), ("val", "images:           1")):
+        assert main([*argv, "--data-format", "yolo", "--split", split]) == 0
+        assert told in capsys.readouterr().out
+    assert main([*argv, "--data-format", "yolo", "--split", "test"]) == 1
+    assert "has no part 'test'" in error_line(capsys)
 
 
 def test_what_cannot_be_done_is_told_in_a_line(folder, capsys):

@@ -282,6 +282,26 @@ def test_malformed_files(load, content, change, message):
         load()
 
 
+def test_sizes_that_are_not_known(load, content, folder):
+    """As VIA 3 writes them: those of the images are taken."""
+    content["images"][0].update(height=-1, width=-1)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (HEIGHT, WIDTH)).save(folder / "images" / "a.png", exif=exif)
+    dataset = load()
+    assert dataset.load_image(0).shape == (HEIGHT, WIDTH, 3)
+    np.testing.assert_array_equal(dataset.load_mask(0)[0][..., 0], BOX)
+    (folder / "images" / "a.png").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r"a\.png: Cannot read the image file"):
+        load()
+    (folder / "images" / "a.png").unlink()
+    with pytest.raises(DatasetError, match=r"a\.png: No such image file"):
+        load()
+    content["annotations"] = []
+    with pytest.raises(FileNotFoundError, match=r"1 of the 3 images of .* are missing in .*: a\.png"):
+        load()
+
+
 def test_a_file_without_annotations(load, content):
     del content["annotations"]
     dataset = load()

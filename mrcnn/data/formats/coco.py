@@ -1,6 +1,6 @@
 """The COCO format: one JSON file of images, categories and annotations (https://cocodataset.org/#format-data).
 
-Also what Label Studio, Roboflow, CVAT, datumaro and others export as "COCO".
+Also what Label Studio, Roboflow, CVAT, VIA 3, datumaro and others export as "COCO".
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import Any
 from mrcnn.data.content import Content, Kind, Problem, short
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.files import find_folder, is_file
+from mrcnn.data.images import ImageError, image_sizes
 from mrcnn.data.rle import compress
 from mrcnn.data.segmentations import SegmentationError, check_segmentation, compact_segmentation, run_lengths
 
 # What an image may measure, for arithmetic on its pixels to stay within 64 bits.
 _LONGEST_SIDE = 1_000_000
+# What VIA 3 gives for the height and the width of all images.
+_UNKNOWN = -1
 
 
 def read_json(path: Path) -> Any:
@@ -72,12 +75,11 @@ def read_coco(path: Path, images: Path | None = None, parsed: Any = None) -> Con
             raise DatasetError(f"{path} is not in the COCO format: {key!r} must be a list.")
     if images is not None and not images.is_dir():
         raise FileNotFoundError(f"No such folder of images: {images}")
-    content = Content("coco", path, path.parent)
+    names = [image["file_name"] for image in parsed["images"] if _has_name(image)]
+    content = Content("coco", path, images or find_folder(path, names))
     _add_categories(content, parsed["categories"])
     _add_images(content, parsed["images"])
     _add_annotations(content, parsed["annotations"])
-    names = [image["file_name"] for image in content.images]
-    content.folder = images or find_folder(path, names)
     for image in content.images:
         if not is_file(content.image_path(image)):
             _report(content, image["file_name"], Kind.MISSING_IMAGE, "there is no such image file.")
@@ -106,9 +108,17 @@ def _add_categories(content: Content, categories: list[Any]) -> None:
 def _add_images(content: Content, images: list[Any]) -> None:
     seen = set()
     for image in images:
-        fine = isinstance(image, dict) and isinstance(image.get("id"), int | str)
-        fine = fine and isinstance(image.get("file_name"), str) and image["file_name"].strip("/\\. ") != ""
+        fine = _has_name(image) and isinstance(image.get("id"), int | str)
         fine = fine and _is_int(image.get("frame", 0)) and image.get("frame", 0) >= 0
+        if fine and image.get("height") == image.get("width") == _UNKNOWN:
+            try:
+                image["height"], image["width"] = image_sizes(content.image_path(image), image.get("frame", 0))[0]
+            except (FileNotFoundError, ImageError) as error:
+                is_missing = isinstance(error, FileNotFoundError)
+                kind = Kind.MISSING_IMAGE if is_missing else Kind.UNREADABLE_IMAGE
+                _report(content, image["file_name"], kind, str(error))
+                content.rejected_images += 1
+                continue
         if not fine or not all(is_side(image.get(key)) for key in ("height", "width")):
             message = f"an image needs 'id', 'file_name', 'height' and 'width'. Received: {short(image)}."
             _report(content, "images", Kind.IMAGE_ENTRY, message)
@@ -160,6 +170,12 @@ def _problem(annotation: Any, images: dict[Any, Any], categories: set[int]) -> t
     except SegmentationError as error:
         return error.kind, f"its segmentation {error}"
     return None
+
+
+def _has_name(image: Any) -> bool:
+    """Whether something is an object that names a file, and no folder."""
+    name = image.get("file_name") if isinstance(image, dict) else None
+    return isinstance(name, str) and name.strip("/\\. ") != ""
 
 
 def is_side(value: Any) -> bool:
