@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from mrcnn.data.images import ImageError, read_image
+from mrcnn.data.images import ImageError, frame_count, image_sizes, read_image, read_values
 
 ORIENTATION = 0x0112
 
@@ -88,3 +88,52 @@ def test_errors_without_pillow_name_the_file(tmp_path, without_pillow):
     cv2.imwrite(str(tmp_path / "far.tif"), np.full((4, 5), 1e6, np.float32))
     with pytest.raises(ImageError, match=r"far\.tif.*0\.\.1 or 0\.\.255"):
         read_image(tmp_path / "far.tif")
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """Three gray frames of 0, 40 and 80."""
+    frames = [PIL.Image.new("L", (8, 5), 40 * number) for number in range(3)]
+    frames[0].save(tmp_path / "stack.tif", save_all=True, append_images=frames[1:])
+    return tmp_path / "stack.tif"
+
+
+@pytest.mark.parametrize("pillow", [True, False])
+def test_one_frame_of_several(stack, without_pillow, pillow):
+    if not pillow:
+        without_pillow()
+    for frame in range(3):
+        np.testing.assert_array_equal(read_image(stack, frame=frame), np.full((5, 8, 3), 40 * frame, np.uint8))
+    with pytest.raises(ImageError, match=r"Cannot read the image file .*stack\.tif"):
+        read_image(stack, frame=3)
+
+
+def test_values_as_they_are_stored(stack, tmp_path):
+    assert [values.max() for values in read_values(stack)] == [0, 40, 80] and frame_count(stack) == 3
+    palette = PIL.Image.fromarray(np.array([[0, 7], [255, 3]], np.uint8), "L")
+    palette.putpalette(list(range(256)) * 3)
+    palette.save(tmp_path / "p.png")
+    np.testing.assert_array_equal(next(read_values(tmp_path / "p.png")), [[0, 7], [255, 3]])
+    assert frame_count(tmp_path / "p.png") == 1
+    for read in (lambda path: next(read_values(path)), frame_count, image_sizes):
+        (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        with pytest.raises(ImageError, match=r"bad\.png"):
+            read(tmp_path / "bad.png")
+        with pytest.raises(FileNotFoundError, match=r"No such image file: .*gone\.png"):
+            read(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 5, 6, 8])
+def test_sizes_are_those_that_images_are_read_in(tmp_path, suffix, orientation, without_pillow):
+    exif = PIL.Image.Exif()
+    if orientation is not None:
+        exif[ORIENTATION] = orientation
+    path = tmp_path / f"a.{suffix}"
+    PIL.Image.new("RGB", (9, 4)).save(path, exif=exif)
+    upright, stored = image_sizes(path)
+    assert upright == read_image(path).shape[:2] and stored == read_image(path, apply_orientation=False).shape[:2]
+    assert upright == ((9, 4) if orientation in (5, 6, 8) else (4, 9))
+    without_pillow()
+    if suffix == "jpg":
+        assert image_sizes(path) == (upright, stored)

@@ -115,7 +115,8 @@ class Content:
         if len(missing) == len(errors):
             raise FileNotFoundError(
                 f"{len(missing)} of the {len(self.images) + self.rejected_images} images of {self.path} are missing in "
-                f"{self.folder}: {some([problem.entry for problem in missing])}"
+                f"{self.folder}: {some([problem.entry for problem in missing])} If they are elsewhere, say where: "
+                "images, or --images."
             )
         # Of a file of its own a problem says so.
         told = [str(problem).removeprefix(f"{self.path}: ") for problem in errors]

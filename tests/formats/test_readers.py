@@ -109,6 +109,17 @@ def test_a_folder_of_several_datasets(tmp_path):
     assert read_content(tmp_path, format="coco").format == "coco"
 
 
+def test_a_damaged_file_in_a_folder(tmp_path):
+    """It is told where there is nothing else, and no matter where there is."""
+    samples.write_text(tmp_path / "set" / "x.json", "{")
+    with pytest.raises(DatasetError, match=r"x\.json is not a JSON file"):
+        read_content(tmp_path / "set")
+    with pytest.raises(DatasetError, match=r"is not in any format that is known"):
+        read_content(tmp_path)
+    samples.yolo(tmp_path / "set")
+    assert read_content(tmp_path / "set").format == "yolo"
+
+
 def test_parts_of_a_set(tmp_path):
     """A file, or a folder, for each part: which one is wanted can be told."""
     content = samples.coco(tmp_path / "train").read_text()

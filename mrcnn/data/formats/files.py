@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from mrcnn.data.dataset import DatasetError
 
+T = TypeVar("T")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 # How many names are looked up in each of the folders that come into question.
 _TRIED = 20
@@ -53,6 +55,13 @@ def find_image(name: str, folders: Iterable[Path]) -> Path | None:
             if is_file(folder / one):
                 return folder / one
     return None
+
+
+def watched(items: Sequence[T], what: str) -> Iterable[T]:
+    """The items, and in a terminal, from the fifth second on, a bar that says how many are done."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, delay=5, leave=False, disable=None)
 
 
 def read_text(path: Path) -> str:

@@ -18,7 +18,7 @@ from mrcnn.data.content import Content, Kind, short
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import Builder
 from mrcnn.data.formats.coco import is_side, read_json
-from mrcnn.data.formats.files import IMAGE_SUFFIXES, find_image
+from mrcnn.data.formats.files import IMAGE_SUFFIXES, find_image, watched
 from mrcnn.data.formats.label_images import label_values
 from mrcnn.data.formats.shapes import ellipse, rectangle
 from mrcnn.data.images import ImageError, read_values
@@ -54,7 +54,7 @@ def read_labelme(path: Path, images: Path | None = None, parsed: Any = None) -> 
     if not files:
         raise FileNotFoundError(f"{path} holds no labelme files (*.json).")
     builder = Builder("labelme", path, images or (path if is_folder else path.parent))
-    for file in files:
+    for file in watched(files, "reading annotations"):
         try:
             _add_file(builder, file, images, parsed)
         except (DatasetError, FileNotFoundError) as error:

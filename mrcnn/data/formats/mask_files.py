@@ -22,7 +22,7 @@ import numpy as np
 from mrcnn.data.content import Content, Kind
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import ONLY_CLASS, Builder
-from mrcnn.data.formats.files import is_image
+from mrcnn.data.formats.files import is_image, watched
 from mrcnn.data.formats.label_images import binary_mask, label_values
 from mrcnn.data.images import ImageError, frame_count, read_values
 from mrcnn.data.rle import encode_labels, encode_masks
@@ -68,7 +68,7 @@ def read_mask_files(path: Path, images: Path | None = None) -> Content:
             "A.png and A_mask.png."
         )
     builder = Builder("masks", path, images or path, [ONLY_CLASS])
-    for pair in pairs:
+    for pair in watched(pairs, "reading masks"):
         if pair.is_label_image:
             _add_label_image(builder, pair.image, pair.masks[0])
         else:

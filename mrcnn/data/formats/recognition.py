@@ -73,9 +73,16 @@ def recognize(path: Path, format: str | None = None, split: str | None = None) -
         told = [f"{one.path} ({one.format})" for one in found]
         raise DatasetError(f"{path} holds several datasets: {some(told)} Name one of them, or the format.")
     wanted = "any format that is known" if format is None else f"the format {format!r}"
-    parts = [part.name for part in sorted(path.iterdir()) if part.is_dir() and _of_folder(part, format, None)]
+    parts = [part.name for part in sorted(path.iterdir()) if part.is_dir() and _is_any(part, format)]
     hint = f" These folders in it are: {some(parts)}" if parts else f" Known are: {'; '.join(FORMATS.values())}."
     raise DatasetError(f"{path} is not in {wanted}.{hint}")
+
+
+def _is_any(folder: Path, format: str | None) -> bool:
+    try:
+        return bool(_of_folder(folder, format, None))
+    except DatasetError:
+        return False
 
 
 def _of_file(path: Path, format: str | None) -> Found:
@@ -118,31 +125,33 @@ def _of_folder(path: Path, format: str | None, split: str | None) -> list[Found]
     if format in (None, "via"):
         found += [Found("via", file) for file in sorted(path.glob("*.csv")) if is_via_csv(file)]
     if format in (None, "coco", "labelme", "via"):
-        found += _of_json_files(path, format, split)
+        of_json, damage = _of_json_files(path, format, split)
+        found += of_json
+        if damage is not None and not found:
+            raise damage
     return found
 
 
-def _of_json_files(path: Path, format: str | None, split: str | None) -> list[Found]:
-    """The datasets that a folder's JSON files are, no more than two: of labelme's all are one."""
+def _of_json_files(path: Path, format: str | None, split: str | None) -> tuple[list[Found], DatasetError | None]:
+    """The datasets that a folder's JSON files are, no more than two: of labelme's all are one. And what is wrong with
+    one that cannot be read."""
     files = sorted([*path.glob("*.json"), *(path / "annotations").glob("*.json")])
     if len(files) > 1 and split is not None:
         parts = _PARTS.get(split, (split,))
         files = [file for file in files if any(part in file.stem for part in parts)] or files
     found: list[Found] = []
-    error = None
+    damage = None
     for file in files:
         try:
             parsed = read_json(file)
-        except DatasetError as damage:
-            error = damage
+        except DatasetError as error:
+            damage = error
             continue
         kind = _kind_of_json(parsed)
         if kind == "labelme" and format in (None, kind):
-            return [*found, Found(kind, path)]
+            return [*found, Found(kind, path)], None
         if kind is not None and format in (None, kind):
             found.append(Found(kind, file, parsed))
         if len(found) > 1:
             break
-    if not found and error is not None and not any(path.glob("*.yaml")):
-        raise error
-    return found
+    return found, damage

@@ -13,7 +13,7 @@ import numpy as np
 from mrcnn.data.content import Content, Kind
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import ONLY_CLASS, Builder
-from mrcnn.data.formats.files import find_image, read_text
+from mrcnn.data.formats.files import find_image, read_text, watched
 from mrcnn.data.formats.label_images import label_values
 from mrcnn.data.images import ImageError, read_values
 from mrcnn.data.rle import encode_labels
@@ -67,7 +67,7 @@ def read_voc(path: Path, images: Path | None = None, split: str | None = None) -
     known = dict.fromkeys(names_of[False].values()) if classes is not None else [ONLY_CLASS]
     builder = Builder("voc", path, root, known)
     folder = root / "JPEGImages" if images is None else images
-    for name in names:
+    for name in watched(names, "reading masks"):
         file = objects / f"{name}.png"
         try:
             labels, is_color = _read(file)

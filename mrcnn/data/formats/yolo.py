@@ -16,7 +16,7 @@ from typing import Any
 from mrcnn.data.content import Content, Kind, short, some
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import Builder
-from mrcnn.data.formats.files import find_image, is_image, read_text
+from mrcnn.data.formats.files import find_image, is_image, read_text, watched
 from mrcnn.data.segmentations import SegmentationError
 
 _YAML = (".yaml", ".yml")
@@ -86,7 +86,7 @@ def read_yolo(path: Path, images: Path | None = None, split: str | None = None) 
     if layout.names is None:
         message = "there is no data.yaml or classes.txt: the classes are named by their numbers."
         builder.report(path, "", Kind.CATEGORY, message, is_error=False)
-    for file, label in zip(files, labels, strict=True):
+    for file, label in watched(list(zip(files, labels, strict=True)), "reading labels"):
         image = builder.add_image(file if file.is_file() else None, label, str(file))
         if image is not None and label.is_file():
             _add_labels(builder, image, label)
@@ -163,9 +163,8 @@ def _layout(path: Path) -> _Layout:
     parts = {name: [folder / name] for name in _SPLITS if (folder / name).is_dir()}
     # Names of the classes stand beside the images or in a folder above.
     for above in (path, *path.resolve().parents[:3]):
-        file = _yaml_of(above)
-        if file is not None:
-            return _Layout(path, parts or {"": [folder]}, _from_yaml(file).names)
+        if (above / "data.yaml").is_file():
+            return _Layout(path, parts or {"": [folder]}, _from_yaml(above / "data.yaml").names)
         for name in _CLASS_LISTS:
             if (above / name).is_file():
                 names = [line.strip() for line in read_text(above / name).splitlines() if line.strip()]
