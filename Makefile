@@ -93,4 +93,4 @@ bench: setup-backends $(VENV)-peers/.ready
 	  $(BIN)/python -m benchmarks.$$name --peer-python $(subst $(VENV),$(VENV)-peers,$(BIN))/python || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VENV)-bare $(VENV)-peers out build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bare $(VENV)-peers $(VENV)-labelme out build dist *.egg-info .pytest_cache .ruff_cache

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mrcnn.evaluation import evaluate
     from mrcnn.inference import Detector
     from mrcnn.model import MaskRCNN
+    from mrcnn.results.saving import save_results
+    from mrcnn.results.supervision import to_supervision
     from mrcnn.visualize import draw_instances, save_instances
 
 __version__ = "0.1.0"
@@ -33,6 +35,8 @@ _HOMES = {
     "evaluate": "mrcnn.evaluation",
     "load_dataset": "mrcnn.data.formats",
     "save_instances": "mrcnn.visualize",
+    "save_results": "mrcnn.results.saving",
+    "to_supervision": "mrcnn.results.supervision",
 }
 
 __all__ = [
@@ -46,6 +50,8 @@ __all__ = [
     "evaluate",
     "load_dataset",
     "save_instances",
+    "save_results",
+    "to_supervision",
 ]
 
 choose_backend()

@@ -37,6 +37,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         _flush(path.parent)
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file as UTF-8, with lines ended by a newline alone, whole or not at all.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: as `atomic_path`.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
 @contextlib.contextmanager
 def atomic_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary folder beside `folder` to fill; on leaving, flush it to the disk and rename it to `folder`, in

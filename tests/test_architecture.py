@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "mrcnn.layers": ["backend", "ops"],
     "mrcnn.losses": ["config", "ops"],
     "mrcnn.network": ["config", "data.image_meta", "layers", "losses", "ops"],
-    "mrcnn.data": ["config", "ops.anchors", "ops.boxes"],  # the numpy side of ops
+    "mrcnn.data": ["config", "files", "ops.anchors", "ops.boxes"],  # the numpy side of ops
     "mrcnn.weights": ["files"],
     "mrcnn.folding": ["layers"],
     "mrcnn.frozen_norms": ["folding", "layers"],
@@ -58,6 +58,7 @@ MAY_IMPORT = {
     "mrcnn.matching": ["ops.boxes"],
     "mrcnn.average_precision": [],
     "mrcnn.coco_results": ["data", "files"],
+    "mrcnn.results": ["coco_results", "data", "files", "requirements"],
     "mrcnn.evaluation": ["average_precision", "coco_results", "data", "files", "matching"],
     "mrcnn.judging": ["colors", "data", "drawing", "matching"],
     "mrcnn.run_record": ["data", "files"],
@@ -93,7 +94,7 @@ MAY_IMPORT = {
                   "engines", "evaluation", "export", "files", "formats", "inference", "interrupts", "model", "nuclei",
                   "quantization", "quiet", "report", "run_record", "runs", "stages", "video", "weights"],
     "mrcnn.__main__": ["cli"],
-    "mrcnn.__init__": ["backend", "config", "data", "evaluation", "inference", "model", "visualize"],
+    "mrcnn.__init__": ["backend", "config", "data", "evaluation", "inference", "model", "results", "visualize"],
 }  # fmt: skip
 
 
