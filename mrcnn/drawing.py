@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 
 from mrcnn.colors import as_rgb, instance_colors
+from mrcnn.data.outlines import crop_of_outlines
+from mrcnn.data.rle import decode_crop
 from mrcnn.files import atomic_path, require_folder
 
 try:
@@ -74,8 +76,8 @@ def draw_instances(
 
     Args:
         image: see `as_rgb`; left as it is.
-        result: dict of `rois` int [N, 4], and as far as known `class_ids` [N], `scores` [N] and `masks` [H,
-            W, N] bool, as `detect` returns it. Each mask is drawn within its ROI only.
+        result: dict of `rois` int [N, 4], and as far as known `class_ids` [N], `scores` [N] and `masks` in any
+            form, as `detect` returns it. Each mask is drawn within its ROI only.
         class_names: names by class id; numbers stand in for them where None.
         show_boxes, show_masks, show_labels: what to draw.
         alpha: how opaque masks are filled, 0 to 1. Their outlines always are.
@@ -106,7 +108,7 @@ def draw_instances(
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     order = [i for i in np.argsort(-areas, kind="stable") if areas[i] > 0]  # small ones last, on top
     if masks is not None:
-        crops = {i: _crop(masks, boxes[i], i) for i in order}
+        crops = {i: _crop(masks, boxes[i], i, (height, width)) for i in order}
         for i in order:
             y1, x1, y2, x2 = boxes[i]
             _fill(canvas[y1:y2, x1:x2], crops[i], paint[i], alpha)
@@ -217,7 +219,7 @@ def _extent(mask: np.ndarray) -> tuple[slice, slice]:
 
 def _checked(
     result: Mapping[str, Any], height: int, width: int, show_masks: bool
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, np.ndarray | Sequence[Any] | None]:
     if result.get("rois") is None:
         raise ValueError(f"A result to draw needs `rois`. It has: {', '.join(result) or 'nothing'}.")
     rois = np.asarray(result["rois"])
@@ -225,16 +227,23 @@ def _checked(
     if rois.ndim != 2 or rois.shape[1] != 4:
         raise ValueError(f"rois must have the shape [N, 4]. Received: {rois.shape}.")
     class_ids, scores = (None if result.get(k) is None else np.asarray(result[k]) for k in ("class_ids", "scores"))
-    masks = np.asarray(result["masks"]) if show_masks and result.get("masks") is not None else None
+    masks = result.get("masks") if show_masks else None
+    if masks is not None and not isinstance(masks, list):
+        masks = np.asarray(masks)
     for name, part, length in (
         ("class_ids", class_ids, None if class_ids is None else len(class_ids)),
         ("scores", scores, None if scores is None else len(scores)),
-        ("masks", masks, None if masks is None else masks.shape[-1]),
+        ("masks", masks, None if masks is None else len(masks) if isinstance(masks, list) else masks.shape[-1]),
     ):
         if part is not None and length != len(rois):
-            raise ValueError(f"The result has {len(rois)} rois, and {name} for {length} (shape {part.shape}).")
-    if masks is not None and len(rois) and masks.shape[:2] != (height, width):
-        raise ValueError(f"The masks measure {masks.shape[:2]}, the image {(height, width)}: they must be one size.")
+            told = "" if isinstance(part, list) else f" (shape {part.shape})"
+            raise ValueError(f"The result has {len(rois)} rois, and {name} for {length}{told}.")
+    if isinstance(masks, list):
+        sizes = {tuple(mask["size"]) for mask in masks if isinstance(mask, Mapping)}
+    else:
+        sizes = set() if masks is None or len(rois) == 0 else {masks.shape[:2]}
+    for size in sizes - {(height, width)}:
+        raise ValueError(f"The masks measure {size}, the image {(height, width)}: they must be one size.")
     return rois, class_ids, scores, masks
 
 
@@ -254,9 +263,17 @@ def _checked_colors(colors: Any, count: int) -> np.ndarray:
     return chosen
 
 
-def _crop(masks: np.ndarray, box: np.ndarray, index: int) -> np.ndarray:
-    y1, x1, y2, x2 = box
-    return np.ascontiguousarray(masks[y1:y2, x1:x2, index] > 0)
+def _crop(masks: Any, box: np.ndarray, index: int, shape: tuple[int, int]) -> np.ndarray:
+    y1, x1, y2, x2 = box.tolist()
+    if not isinstance(masks, list):
+        return np.ascontiguousarray(masks[y1:y2, x1:x2, index] > 0)
+    mask = masks[index]
+    part, top, left = decode_crop(mask) if isinstance(mask, Mapping) else crop_of_outlines(mask, shape)
+    part = part[max(y1 - top, 0) : max(y2 - top, 0), max(x1 - left, 0) : max(x2 - left, 0)]
+    top, left = max(top - y1, 0), max(left - x1, 0)
+    inside = np.zeros((y2 - y1, x2 - x1), bool)
+    inside[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return inside
 
 
 def _fill(area: np.ndarray, inside: np.ndarray, paint: Any, opacity: float) -> None:

@@ -293,7 +293,7 @@ def annotate_video(
 
         with video_writer(path, fps, reader.size) as write:
             try:
-                with contextlib.closing(detector.stream(images())) as results:
+                with contextlib.closing(detector.stream(images(), masks="rle")) as results:
                     for result in results:
                         frame = waiting.popleft()
                         own = colors[result["class_ids"] - 1]

@@ -8,7 +8,7 @@ import numpy as np
 from mrcnn.data.masks import extract_bboxes, polygons_of_crop
 from mrcnn.data.rle import encode_masks
 
-NAMES = ("BG", "cell", "naïve: 細胞 \"x\" # y", "dog")
+NAMES = ("BG", "cell", 'naïve: 細胞 "x" # y', "dog")
 
 
 def odd_masks(height: int = 60, width: int = 80) -> np.ndarray:
@@ -36,10 +36,10 @@ def result_of(masks: np.ndarray, form: str = "rle", scores=None, class_ids=None)
     count = masks.shape[2]
     result = {
         "rois": extract_bboxes(masks),
-        "class_ids": np.arange(count, dtype=np.int32) % 3 + 1 if class_ids is None else np.asarray(class_ids, np.int32),
-        "scores": np.linspace(0.99, 0.5, count).astype(np.float32) if scores is None else np.asarray(scores, np.float32),
+        "class_ids": np.array(np.arange(count) % 3 + 1 if class_ids is None else class_ids, np.int32),
+        "scores": np.array(np.linspace(0.99, 0.5, count) if scores is None else scores, np.float32),
         "masks": masks,
-    }  # fmt: skip
+    }
     if form == "rle":
         result["masks"] = encode_masks(masks)
     elif form == "polygons":

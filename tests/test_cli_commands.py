@@ -97,6 +97,45 @@ def test_detect_writes_the_results_where_it_is_told(tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("finder")
+def test_detect_writes_the_formats_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    from mrcnn.results.saving import FORMATS
+
+    monkeypatch.chdir(tmp_path)
+    write_weights(tmp_path / "w.h5")
+    for name in ("a.png", "b/a.png", "b/å.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGBA", (30, 20)).save(name)
+    assert main(["detect", "a.png", "b", "--weights", "w.h5", "--format", *FORMATS]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "" and "Pictures" not in printed.out
+    assert printed.out.splitlines()[-1].startswith("Results: detections/detections.json, detections/labelme, ")
+    files = {str(p.relative_to("detections")) for p in Path("detections").rglob("*") if p.is_file()}
+    each = [("labelme", "json"), ("yolo/labels", "txt"), ("labels", "png")]
+    assert files == {"detections.json", "measurements.csv", "yolo/data.yaml"} | {
+        f"{folder}/{name}.{suffix}" for folder, suffix in each for name in ("a", "a_2", "å")
+    }
+    assert json.loads(Path("detections/labelme/a_2.json").read_text())["imagePath"] == "../../b/a.png"
+    labels = np.array(Image.open("detections/labels/å.png"))
+    assert labels.sum() == 16 and labels[2:6, 1:5].all()
+    assert Path("detections/measurements.csv").read_text().splitlines()[2].startswith("b/a.png,1,2,dog,0.5,16,2.500,")
+    assert 'names:\n  0: "cat"\n  1: "dog"' in Path("detections/yolo/data.yaml").read_text()
+
+    assert main(["detect", "b", "--weights", "w.h5", "--output", "p", "--format", "pictures", "csv"]) == 0
+    assert "Results: p/measurements.csv." in capsys.readouterr().out
+    assert sorted(path.name for path in Path("p").iterdir()) == ["a_detected.png", "measurements.csv", "å_detected.png"]
+    assert main(["detect", "b", "clip.mp4", "--weights", "w.h5", "--output", "v", "--format", "coco", "csv"]) == 1
+    assert "--format csv is for images" in error_line(capsys) and not Path("v").exists()
+
+
+def test_the_formats_that_can_be_asked_for_are_those_there_are(capsys):
+    from mrcnn.results.saving import FORMATS
+
+    with pytest.raises(SystemExit):
+        main(["detect", "a.png", "--weights", "w", "--format", "voc"])
+    assert "choose from pictures, " + ", ".join(FORMATS) in capsys.readouterr().err.replace("'", "")
+
+
 def test_folder_without_images_is_an_error(tmp_path, capsys):
     (tmp_path / "notes.txt").touch()
     assert main(["detect", str(tmp_path), "--weights", "w.h5"]) == 1

@@ -46,9 +46,7 @@ def masks() -> np.ndarray:
 
 
 def save_all(folder, photos, results, names=NAMES) -> dict[str, list[str]]:
-    return {
-        name: save_results(folder / place, results, photos, names, format=name) for name, place in PLACES.items()
-    }
+    return {name: save_results(folder / place, results, photos, names, format=name) for name, place in PLACES.items()}
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -58,7 +56,9 @@ def test_all_forms_of_masks_are_written_alike(name, tmp_path, photos, masks):
         folder = tmp_path / form
         folder.mkdir()
         save_results(folder / PLACES[name], [result_of(masks, form)] * 3, photos, NAMES, format=name)
-        files.append({path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()})
+        files.append(
+            {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        )
     assert files[0] == files[1] == files[2] and len(files[0]) in (1, 3, 4)
     assert not any(path.name.endswith(".tmp") for path in files[0])
 
@@ -73,8 +73,9 @@ def test_coco_is_read_by_pycocotools(tmp_path, photos, masks):
     results = [result_of(masks), None, result_of(masks[..., :1], "bool")]
     assert save_results(file, results, photos, NAMES) == []
     truth = COCO()
-    truth.dataset = {"images": [{"id": n, "height": 60, "width": 80} for n in (1, 2, 3)],
-                     "categories": [{"id": n, "name": name} for n, name in enumerate(NAMES)], "annotations": []}  # fmt: skip
+    images = [{"id": n, "height": 60, "width": 80} for n in (1, 2, 3)]
+    categories = [{"id": n, "name": name} for n, name in enumerate(NAMES)]
+    truth.dataset = {"images": images, "categories": categories, "annotations": []}
     truth.createIndex()
     found = truth.loadRes(str(file))
     assert [len(found.getAnnIds(imgIds=n)) for n in (1, 2, 3)] == [7, 0, 1]
@@ -275,7 +276,7 @@ def test_results_may_come_one_by_one_and_an_error_leaves_no_file(tmp_path, photo
 
     for name in ("coco", "csv"):
         with pytest.raises(RuntimeError, match="on fire"):
-            save_results(tmp_path / "out" , results(), photos, NAMES, format=name)
+            save_results(tmp_path / "out", results(), photos, NAMES, format=name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "細胞 №1.png"]
     with pytest.raises(RuntimeError, match="on fire"):
         save_results(tmp_path / "out", results(), photos, NAMES, format="yolo")
@@ -320,8 +321,12 @@ def test_a_large_image_with_many_objects_takes_little_memory(tmp_path):
     rng = np.random.default_rng(0)
     spot = cv2.circle(np.zeros((61, 61), np.uint8), (30, 30), 30, 1, -1).astype(bool)
     corners = rng.integers(0, 2500 - 61, (300, 2)).tolist()
-    result = {"rois": np.array([[y, x, y + 61, x + 61] for y, x in corners]), "class_ids": np.ones(300, int),
-              "scores": np.linspace(1, 0.5, 300), "masks": encode_crops([(spot, *c) for c in corners], (2500, 2500))}  # fmt: skip
+    result = {
+        "rois": np.array([[y, x, y + 61, x + 61] for y, x in corners]),
+        "class_ids": np.ones(300, int),
+        "scores": np.linspace(1, 0.5, 300),
+        "masks": encode_crops([(spot, *corner) for corner in corners], (2500, 2500)),
+    }
     tracemalloc.start()
     save_all(tmp_path, ["large.png"], [result], ("BG", "spot"))
     peak = tracemalloc.get_traced_memory()[1]

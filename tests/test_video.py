@@ -296,7 +296,7 @@ def test_an_interrupted_video_holds_what_there_is(tmp_path):
         assert len(list(reader)) == 4
 
     impatient = detector()
-    impatient.stream = lambda images: (stop(frame.index)(frame, None) for frame in [Frame(3, 0, next(images))])
+    impatient.stream = lambda images, masks: (stop(frame.index)(frame, None) for frame in [Frame(3, 0, next(images))])
     with pytest.raises(KeyboardInterrupt):
         annotate_video(impatient, path, tmp_path / "c.mp4")
     assert not (tmp_path / "c.mp4").exists()

@@ -19,6 +19,7 @@ from mrcnn.colors import as_rgb, instance_colors
 from mrcnn.data.masks import extract_bboxes
 from mrcnn.matching import compute_ap
 from mrcnn.visualize import draw_instances, save_instances
+from tests.detections import result_of
 
 NAMES = ["BG", "disk", "box"]
 
@@ -81,6 +82,21 @@ def test_masks_are_filled_and_outlined(scene):
     assert drawn[100, 100, 0] > 200  # the outline, where the color is full
     near = np.any([grown(box, 2, image.shape[:2]) for box in result["rois"]], axis=0)
     assert not changed(image, drawn)[~near].any()
+
+
+@pytest.mark.parametrize("form", ["rle", "polygons"])
+def test_masks_of_all_forms_are_drawn_alike(scene, form):
+    image, result = scene
+    rois = [result["rois"], [[20, 20, 50, 60], [90, 110, 200, 300], [5, 100, 60, 101]], [[0, 0, 9, 9]] * 3]
+    for boxes in rois:  # those of the masks; that cut them; with nothing in them
+        whole = {**result, "rois": np.array(boxes)}
+        small = {**whole, "masks": result_of(result["masks"], form)["masks"]}
+        np.testing.assert_array_equal(draw_instances(image, small, NAMES), draw_instances(image, whole, NAMES))
+    with pytest.raises(ValueError, match="3 rois, and masks for 2"):
+        draw_instances(image, {**small, "masks": small["masks"][:2]}, NAMES)
+    if form == "rle":
+        with pytest.raises(ValueError, match=r"masks measure \(120, 160\), the image \(100, 160\)"):
+            draw_instances(image[:100], small, NAMES)
 
 
 def test_boxes_only(scene):

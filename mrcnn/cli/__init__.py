@@ -26,6 +26,8 @@ _WEIGHTS_HELP = "a .h5 or .weights.h5 file; or coco (the released weights, downl
 _MODEL_HELP = f"{_WEIGHTS_HELP}; or the folder of an exported model"
 _ENGINES = ("auto", "keras", "openvino", "onnxruntime")
 _PRECISIONS = ("auto", "float32", "bfloat16", "int8", "f32", "bf16")
+# Names of mrcnn.results.saving.FORMATS, and pictures.
+_RESULTS = ("pictures", "coco", "labelme", "yolo", "labels", "csv")
 _LONGEST_MESSAGE = 500
 
 
@@ -125,8 +127,9 @@ def _add_detect(commands: Any) -> argparse.ArgumentParser:
         "detect",
         help="find objects in images and videos",
         description="Find objects in images. Of each image a picture NAME_detected.png is written, and of all of them "
-        "one file detections.json in COCO's format of results. Of a video another is written, NAME_detected.mp4, with "
-        "the objects drawn into it and without its sound. Ctrl-C ends a video or a camera early, with what there is.",
+        "one file detections.json in COCO's format of results; --format chooses others. Of a video another is written, "
+        "NAME_detected.mp4, with the objects drawn into it and without its sound. Ctrl-C ends a video or camera, with "
+        "what there is.",
     )
     command.add_argument(
         "images", nargs="+", metavar="IMAGE",
@@ -139,8 +142,14 @@ def _add_detect(commands: Any) -> argparse.ArgumentParser:
         help="folder to write to (default: detections); for a single video also the file, such as annotated.mp4",
     )  # fmt: skip
     command.add_argument(
+        "--format", metavar="F", nargs="+", choices=_RESULTS, default=["pictures", "coco"],
+        help="what to write of images, one or several of: pictures, coco (detections.json), labelme (a file for each "
+        "image, to be corrected there), yolo (labels for segmentation), labels (label images: 0 is background, n the "
+        "nth object), csv (measurements.csv: area, centroid, box and more) (default: pictures coco)",
+    )  # fmt: skip
+    command.add_argument(
         "--json", metavar="FILE",
-        help="where to write the results (default: detections.json in that folder; of videos none unless asked for: "
+        help="where to write COCO's results (default: detections.json in that folder; of videos none unless asked for: "
         "it tells each detection's frame and time)",
     )  # fmt: skip
     command.add_argument(

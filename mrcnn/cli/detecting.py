@@ -1,4 +1,4 @@
-"""`mrcnn detect`: images and videos in, pictures, videos and a results file out."""
+"""`mrcnn detect`: images and videos in, pictures, videos and results in files out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +15,14 @@ from typing import Any
 
 from mrcnn.cli import CommandError, is_users, note, show_error
 from mrcnn.cli.configuration import find_weights
-from mrcnn.cli.filming import detect_video, is_video, names_video, output_path
-from mrcnn.cli.results import Add, detected_name, image_entries, results_file
+from mrcnn.cli.filming import DETECTED, detect_video, is_video, names_video, output_path
 from mrcnn.cli.running import Running, open_detector
+from mrcnn.data.writing.names import free_name
 from mrcnn.drawing import save_instances
 from mrcnn.files import require_folder
+from mrcnn.results.instances import Instances, ResultImage, class_name
+from mrcnn.results.saving import FORMATS
+from mrcnn.results.writer import Writer
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 
@@ -48,35 +51,61 @@ def run(args: argparse.Namespace) -> int:
             f"--output {args.output} names a video, where a single video can go. For {len(paths)} images and "
             f"{len(videos)} videos give a folder."
         )
-    find_weights(args.weights)  # what cannot work is told before anything is made
     output = Path(args.output)
+    places = _places(args, output, paths, videos)  # what cannot work is told before anything is made
+    find_weights(args.weights)
     if file:
         require_folder(output)
     else:
         output.mkdir(parents=True, exist_ok=True)
-    json_path = Path(args.json) if args.json else output / "detections.json" if paths else None
-    if json_path is not None:
-        require_folder(json_path)
+    if "coco" in places:
+        require_folder(places["coco"])
     running = open_detector(args)
 
     tally, image_ids = _Tally(), itertools.count(1)
-    with results_file(json_path) as add:
+    with contextlib.ExitStack() as stack:
+        writers = {
+            name: stack.enter_context(FORMATS[name].open(path, running.class_names)) for name, path in places.items()
+        }
         if paths:
-            _detect_images(paths, output, running, args, image_ids, add, tally)
+            _detect_images(paths, output, running, args, image_ids, writers, tally)
         for name in videos:
             if tally.interrupted:
                 break
             path = output if file else output_path(name, output, tally.used)
             try:
-                tally.interrupted = detect_video(name, path, running, args, image_ids, add if args.json else None)
+                coco = writers["coco"] if args.json else None
+                tally.interrupted = detect_video(name, path, running, args, image_ids, coco)
             except Exception as error:
                 if not is_users(error):
                     raise
                 show_error(error, args.verbose, about=name)
                 tally.failed += 1
-    if json_path is not None:
-        print(f"Results: {json_path}.")
+        for name, writer in writers.items():
+            for told in writer.notes():
+                note(f"{name}: {told}")
+    if places:
+        print(f"Results: {', '.join(map(str, places.values()))}.")
     return 130 if tally.interrupted else 1 if tally.failed else 0
+
+
+def _places(args: argparse.Namespace, output: Path, paths: list[Path], videos: list[str]) -> dict[str, Path]:
+    """Where results go, by their format.
+
+    Raises:
+        CommandError: videos are to be written in a format that is of images only.
+    """
+    of_images = [name for name in args.format if name in FORMATS]
+    others = [name for name in of_images if name != "coco"]
+    if videos and others:
+        raise CommandError(
+            f"--format {' '.join(others)} is for images. Of a video an annotated one is written and, with --json FILE, "
+            "its results in COCO's format."
+        )
+    places = {name: output / FORMATS[name].place for name in of_images} if paths else {}
+    if args.json:
+        places["coco"] = Path(args.json)
+    return places
 
 
 def _detect_images(
@@ -85,7 +114,7 @@ def _detect_images(
     running: Running,
     args: argparse.Namespace,
     image_ids: Iterator[int],
-    add: Add,
+    writers: Mapping[str, Writer],
     tally: _Tally,
 ) -> None:
     """Detect in images. While the network runs on one, the next are read and the pictures of those before drawn."""
@@ -100,27 +129,31 @@ def _detect_images(
             show_error(raised, args.verbose, about=str(path))
         tally.failed += 1
 
-    def draw(path: Path, picture: Path, image_id: int, result: dict[str, Any]) -> list[dict[str, Any]]:
+    def draw(image: ResultImage, result: dict[str, Any]) -> tuple[Counter[str], dict[str, Any]]:
         """In a thread of its own: compressing a picture can take as long as the network does."""
-        save_instances(picture, result["image"], result, running.class_names)
-        return image_entries({"image_id": image_id, "file_name": str(path)}, result, running.class_names)
+        found = Instances.of(result, image.path, result["image"].shape)
+        if "pictures" in args.format:
+            save_instances(output / f"{image.name}{DETECTED}.png", result["image"], result, running.class_names)
+        rendered = {name: writer.render(image, found) for name, writer in writers.items()}
+        return Counter(class_name(running.class_names, n) for n in found.class_ids.tolist()), rendered
 
     def tell_next() -> None:
         """Wait for the picture that comes next, and tell of it."""
         path, seconds, drawing = waiting[0]
         try:
-            entries = drawing.result()
+            counts, rendered = drawing.result()
         except Exception as error:
             waiting.popleft()
             failed(error, path)
             return
         waiting.popleft()
-        add(entries)
+        for name, writer in writers.items():
+            writer.add(rendered[name])
+        count = sum(counts.values())
         tally.done += 1
-        tally.instances += len(entries)
-        counts = Counter(entry["category_name"] for entry in entries)
+        tally.instances += count
         told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        print(f"{path!s:{width}}  {len(entries):9}  {seconds:9.2f}  {told or '-'}", flush=True)
+        print(f"{path!s:{width}}  {count:9}  {seconds:9.2f}  {told or '-'}", flush=True)
 
     waiting: deque[tuple[Path, float, Future]] = deque()
     width = max(len(str(path)) for path in paths)
@@ -128,6 +161,7 @@ def _detect_images(
     start = time.perf_counter()
     stream = running.detector.stream(
         paths,
+        masks="rle",
         on_error=lambda index, path, error: failed(error.__cause__ or error, path),
         with_images=True,
     )
@@ -138,9 +172,9 @@ def _detect_images(
                     image_id = next(image_ids)
                     if result is None:
                         continue
-                    picture = output / detected_name(path.stem, ".png", tally.used)
-                    seconds = running.clock.next()
-                    waiting.append((path, seconds, pool.submit(draw, path, picture, image_id, result)))
+                    name = free_name(path.stem, tally.used, f"{DETECTED}.png")
+                    image = ResultImage(str(path), name, image_id)
+                    waiting.append((path, running.clock.next(), pool.submit(draw, image, result)))
                     while waiting and (waiting[0][-1].done() or len(waiting) > 2 * _ARTISTS):
                         tell_next()
         except KeyboardInterrupt:
@@ -155,7 +189,8 @@ def _detect_images(
         f"{tally.done} of {len(paths)} images, {tally.instances} instances{failures}. In {seconds:.1f} s: "
         f"{tally.done / seconds:.1f} images a second (the network alone: {running.clock.rate:.1f})."
     )
-    print(f"Pictures: {output}.")
+    if "pictures" in args.format:
+        print(f"Pictures: {output}.")
 
 
 def find_images(names: Iterable[str]) -> list[Path]:

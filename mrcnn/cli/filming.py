@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from mrcnn.cli import CommandError, note
-from mrcnn.cli.results import Add, detected_name, image_entries
 from mrcnn.cli.running import Running
+from mrcnn.data.writing.names import free_name
+from mrcnn.results.instances import Instances, ResultImage
+from mrcnn.results.writer import Writer
 from mrcnn.video import READABLE, WRITABLE, Frame, VideoReader, annotate_video
+
+# What the names of pictures and videos end in.
+DETECTED = "_detected"
 
 _NUMBER = re.compile(r"\d{1,3}")
 
@@ -39,11 +44,11 @@ def output_path(name: str, folder: Path, used: set[str]) -> Path:
     elif _NUMBER.fullmatch(name):
         stem, suffix = f"camera{name}", ".mp4"
     suffix = suffix if suffix in WRITABLE else ".mp4"
-    return folder / detected_name(stem or "stream", suffix, used)
+    return folder / f"{free_name(stem or 'stream', used, DETECTED + suffix)}{DETECTED}{suffix}"
 
 
 def detect_video(
-    name: str, path: Path, running: Running, args: argparse.Namespace, image_ids: Iterator[int], add: Add | None
+    name: str, path: Path, running: Running, args: argparse.Namespace, image_ids: Iterator[int], coco: Writer | None
 ) -> bool:
     """Annotate a video, say how it went, and give its results away.
 
@@ -53,7 +58,7 @@ def detect_video(
         running: the network.
         args: the command's.
         image_ids: a new id for each frame.
-        add: is given the frames' results; None: nobody wants them.
+        coco: is given the frames' results; None: nobody wants them.
 
     Returns:
         Whether it was ended early by Ctrl-C.
@@ -70,9 +75,10 @@ def detect_video(
     with _progress(name, args) as (opened, tick):
 
         def on_frame(frame: Frame, result: dict[str, Any]) -> None:
-            if add is not None:
-                about = {"image_id": next(image_ids), "file_name": name, "frame": frame.index}
-                add(image_entries({**about, "time": round(frame.seconds, 4)}, result, running.class_names))
+            if coco is not None:
+                more = {"frame": frame.index, "time": round(frame.seconds, 4)}
+                image = ResultImage(name, "", next(image_ids), more)
+                coco.add(coco.render(image, Instances.of(result, name, frame.image.shape)))
             tick(running)
 
         report = annotate_video(

@@ -20,6 +20,7 @@ from mrcnn.results.writer import counted
 _STRIP = 64  # rows of a label image that are looked at together
 _DEFLATE = 8  # of TIFF's compressions the one that every reader knows
 
+
 def label_image(found: Instances) -> np.ndarray:
     """The label image of a result: [H, W] uint8, uint16 or int32, painted object by object."""
     kind = np.uint8 if len(found) <= 255 else np.uint16 if len(found) <= 65535 else np.int32

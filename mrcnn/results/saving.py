@@ -60,16 +60,15 @@ def save_results(
         save_results("out/measurements.csv", results, paths, detector.class_names)
         save_results("out/labelme", results, paths, detector.class_names, format="labelme")
 
-    Results are taken one by one, so they may come from `Detector.stream`. Results whose masks are "rle" or "polygons" are
+    Results are taken one by one, so they may come from `Detector.stream`. Those with masks as "rle" or "polygons" are
     written without anything of the size [H, W, N]. Files appear whole or not at all. Files of one image bear its name;
     of images with one name in several folders the second is called NAME_2.
 
     Args:
         path: the file ("coco", "csv") or the folder ("labelme", "yolo", "labels"; made where it is not there).
         results: of `detect`, one for each image, with masks; None for an image that is to be left out.
-        images: the paths of the images, which are not read. Sizes are those of the masks; masks as polygons, and images
-            in which nothing was found with masks="rle", need the result's `image` (see `Detector.stream`) or a file that is
-            there, whose size is looked up.
+        images: the paths of the images. Their sizes are those of the masks; where these tell none (masks as polygons;
+            masks="rle" and nothing found), that of the result's `image` (see `Detector.stream`) or of the file.
         class_names: by class id, the background's first; None: "class 3" and so on.
         format: one of `FORMATS`; None: "coco" for a path that ends in .json, "csv" for .csv.
 
@@ -97,8 +96,7 @@ def save_results(
                 about = ResultImage(os.fspath(image), name, number)
                 found = Instances.of(result, about.path, _shape(result, image))
                 writer.add(writer.render(about, found))
-        notes = writer.notes()
-    return notes
+        return writer.notes()
 
 
 def _pairs(images: Sequence[Any], results: Iterable[Any]) -> Iterable[tuple[Any, Any]]:

@@ -20,16 +20,16 @@ def to_supervision(
     """What `detect` found in one image as `supervision.Detections`.
 
     Args:
-        result: with rois [N, 4] (y1, x1, y2, x2) in pixels, class_ids [N], scores [N] and, as far as wanted, masks in any
-            form.
+        result: with rois [N, 4] (y1, x1, y2, x2) in pixels, class_ids [N], scores [N] and, as far as wanted, masks in
+            any form.
         class_names: by class id, the background's first; None: "class 3" and so on.
         image_shape: (H, W, ...) of the image; needed for masks as polygons, and where there are none.
 
     Returns:
         Detections of xyxy [N, 4] float32, confidence [N], class_id [N] (the network's, the background being 0),
         data["class_name"] [N], and mask: [N, H, W] bool, for bool masks without a copy; for run lengths and polygons a
-        `supervision.CompactMask`, which holds nothing of the image's size; None without masks, or where nothing was found
-        and the image's size is not known.
+        `supervision.CompactMask`, which holds nothing of the image's size; None without masks, or where nothing was
+        found and the image's size is not known.
 
     Raises:
         ImportError: supervision is not installed.
