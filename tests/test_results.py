@@ -233,6 +233,17 @@ def test_the_table_tells_the_measurements(tmp_path, photos, masks):
         assert row["touches_border"] == str(int(n in (4, 5)))
 
 
+def test_the_label_image_and_the_table_tell_of_the_same_objects(tmp_path, photos, masks):
+    masks[..., 5] = False
+    for n in range(1, 7):  # none below another
+        masks[..., n] &= ~masks[..., :n].any(axis=-1)
+    save_all(tmp_path, photos[:1], [result_of(masks)])
+    areas = np.bincount(np.array(Image.open(tmp_path / "labels" / "photo.png")).ravel(), minlength=8)
+    with open(tmp_path / "measurements.csv", encoding="utf-8", newline="") as opened:
+        assert [int(row["area"]) for row in csv.DictReader(opened)] == areas[1:].tolist()
+    assert (areas[1:] > 0).sum() == 6
+
+
 def test_the_perimeter_is_right_for_disks():
     def disk(radius):
         y, x = np.mgrid[:81, :81]

@@ -6,12 +6,11 @@ A shape also tells its `score`, which labelme keeps. `imagePath` leads to the im
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from mrcnn.data.outlines import part_outlines
-from mrcnn.data.writing.labelme import labelme_file, labelme_shapes, path_from
+from mrcnn.data.writing.labelme import labelme_shapes, labelme_text, path_from
 from mrcnn.files import write_text
 from mrcnn.results.instances import ClassNames, Instances, ResultImage, class_name
 from mrcnn.results.writer import counted
@@ -33,8 +32,8 @@ class LabelmeWriter:
             empty += not outlines
             name = class_name(self.class_names, class_id)
             shapes += labelme_shapes(name, outlines, number, {"score": round(score, 6)})
-        content = labelme_file(shapes, path_from(self.folder, Path(image.path)), found.height, found.width)
-        write_text(self.folder / f"{image.name}.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        text = labelme_text(shapes, path_from(self.folder, Path(image.path)), found.height, found.width)
+        write_text(self.folder / f"{image.name}.json", text)
         return empty
 
     def add(self, rendered: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrcnn.data.images import read_image
+from mrcnn.data.images import image_sizes
 from mrcnn.data.writing.names import free_name
 from mrcnn.results.coco import open_coco
 from mrcnn.results.instances import ClassNames, Instances, ResultImage
@@ -114,4 +114,4 @@ def _shape(result: Mapping[str, Any], image: str | os.PathLike) -> tuple[int, in
     told = hasattr(masks, "shape") or hasattr(result.get("image"), "shape")
     if told or masks is None or any(isinstance(mask, Mapping) for mask in masks) or not os.path.exists(image):
         return None
-    return read_image(image).shape[:2]
+    return image_sizes(image)[0]
