@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from mrcnn.data.outlines import joined, one_outline, part_outlines
+from mrcnn.data.masks import polygons_of_crop
+from mrcnn.data.outlines import crop_of_outlines, joined, one_outline, part_outlines
+from mrcnn.data.segmentations import decode_segmentation
 
 
 def by_opencv(outline, shape):
-    return cv2.fillPoly(np.zeros(shape, np.uint8), [outline], 1).astype(bool)
+    """As Ultralytics fills its polygons."""
+    return cv2.fillPoly(np.zeros(shape, np.uint8), [outline.astype(np.int32)], 1).astype(bool)
 
 
 def by_pillow(outline, shape):
@@ -21,6 +24,10 @@ def by_pillow(outline, shape):
     image = Image.new("L", shape[::-1])
     ImageDraw.Draw(image).polygon([tuple(point) for point in outline.tolist()], outline=1, fill=1)
     return np.array(image, bool)
+
+
+def by_coco(outline, shape):
+    return decode_segmentation([outline.ravel()], *shape)
 
 
 def some_masks(rng):
@@ -37,7 +44,7 @@ def some_masks(rng):
             yield image.astype(bool)
 
 
-@pytest.mark.parametrize("fill", [by_opencv, by_pillow])
+@pytest.mark.parametrize("fill", [by_opencv, by_pillow, by_coco])
 def test_the_parts_filled_are_the_mask(fill, rng):
     with_holes = 0
     for mask in some_masks(rng):
@@ -46,7 +53,8 @@ def test_the_parts_filled_are_the_mask(fill, rng):
         assert len(outlines) == count
         again = np.zeros_like(mask)
         for outline in outlines:
-            assert outline.dtype == np.int32 and len(outline) >= 3
+            assert outline.dtype == np.float64 and len(outline) >= 4
+            assert set((outline % 1).ravel().tolist()) <= {0.25, 0.5, 0.75}
             again |= fill(outline, mask.shape)
         np.testing.assert_array_equal(again, mask)
         with_holes += count > 0 and cv2.connectedComponents((~np.pad(mask, 1)).astype(np.uint8), connectivity=4)[0] > 2
@@ -59,6 +67,7 @@ def test_one_outline_is_the_mask_and_lines_between_its_parts(rng):
         if not mask.any():
             assert outline.shape == (0, 2) and parts == 0
             continue
+        np.testing.assert_array_equal(by_coco(outline, mask.shape), mask)
         again = by_opencv(outline, mask.shape)
         if parts == 1:
             np.testing.assert_array_equal(again, mask)
@@ -72,17 +81,36 @@ def test_two_parts_are_joined_by_the_shortest_line():
     mask = np.zeros((20, 30), bool)
     mask[2:6, 2:6] = mask[4:9, 20:28] = True
     outline, parts = one_outline(mask, top=100, left=200)
-    assert parts == 2 and (outline.min(axis=0) == [202, 102]).all() and (outline.max(axis=0) == [227, 108]).all()
+    assert parts == 2
+    assert outline.min(axis=0).tolist() == [202.25, 102.25] and outline.max(axis=0).tolist() == [227.75, 108.75]
     again = by_opencv(outline - (200, 100), mask.shape)
     assert (again & ~mask).sum() == 14 and not (mask & ~again).any()
 
 
-def test_a_part_of_one_pixel_or_two_has_three_corners():
-    for mask in (np.ones((1, 1), bool), np.ones((1, 2), bool), np.eye(2, dtype=bool)):
-        (outline,) = part_outlines(mask, 5, 7)
-        assert len(outline) == 3 and outline.min() >= 5
-        np.testing.assert_array_equal(by_opencv(outline - (7, 5), mask.shape), mask)
+def test_outlines_have_no_more_corners_than_they_need():
+    assert part_outlines(np.ones((1, 1), bool), 5, 7)[0].tolist() == [
+        [7.25, 5.75],
+        [7.75, 5.75],
+        [7.75, 5.25],
+        [7.25, 5.25],
+    ]
+    (square,) = part_outlines(np.ones((9, 7), bool))
+    assert square.tolist() == [[0.25, 0.25], [0.25, 8.75], [6.75, 8.75], [6.75, 0.25]]
+    (line,) = part_outlines(np.eye(9, dtype=bool))
+    assert len(line) == 6
     assert part_outlines(np.zeros((3, 3), bool)) == part_outlines(np.zeros((0, 0), bool)) == []
+
+
+def test_the_way_back_from_polygons(rng):
+    for mask in some_masks(rng):
+        crop, top, left = crop_of_outlines(polygons_of_crop(mask, 3, 5), (mask.shape[0] + 1, 150))
+        expected = mask[: mask.shape[0] - 2]  # the last two rows lie outside
+        pasted = np.zeros((mask.shape[0] + 1, 150), bool)
+        pasted[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+        np.testing.assert_array_equal(pasted[3:, 5 : 5 + mask.shape[1]], expected)
+        assert pasted.sum() == expected.sum()
+    assert crop_of_outlines([np.array([[-5, 2], [-2, 2]])], (9, 9))[0].shape == (0, 0)
+    assert crop_of_outlines([], (9, 9))[0].shape == (0, 0)
 
 
 def test_outlines_of_others_are_joined():

@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -112,8 +113,8 @@ def test_coco_gets_ids_that_its_tools_take(content, tmp_path):
 
 
 def test_yolo_is_read_by_supervision(content, tmp_path):
-    """Run lengths of one part: the same mask. Polygons, which COCO and OpenCV fill differently: all but the border.
-    Several parts: but for the lines that join them."""
+    """Which rounds to whole pixels and fills the line's too: masks grow by up to one pixel, and by lines between
+    parts."""
     import supervision
 
     folder = tmp_path / "out"
@@ -134,10 +135,9 @@ def test_yolo_is_read_by_supervision(content, tmp_path):
     expected = [(n, mask) for n, mask in enumerate(truth(content), start=1) if n != 10 and mask.any()]
     assert found.class_id.tolist() == [n % 3 for n, _ in expected]
     for (n, mask), again in zip(expected, found.mask, strict=True):
-        if n > 4 and n != 6:
-            np.testing.assert_array_equal(again, mask)
-        else:
-            assert iou(again, mask) > {1: 0.89, 2: 0.74, 3: 0.99, 4: 0.99, 6: 0.9}[n], n
+        grown = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3))).astype(bool)
+        assert (again & mask).sum() >= 0.97 * mask.sum() and (again & ~grown).sum() <= (70 if n == 2 else 20), n
+    assert iou(found.mask[0], expected[0][1]) > 0.85
 
 
 def test_labelme_reads_its_files(content, tmp_path):
@@ -169,10 +169,11 @@ def test_labelme_reads_its_files(content, tmp_path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_this_package_reads_what_it_writes(format, content, tmp_path):
-    """The same points: to a hundredth of a pixel for YOLO's six decimals."""
+    """Polygons have the same points, to a hundredth of a pixel for YOLO's six decimals; run lengths give the same
+    masks."""
     content.annotations = [a for a in content.annotations if not a["iscrowd"]][:-1]
     write_dataset(content, tmp_path / "out", format)
-    again = read_content(tmp_path / "out", split="train" if format == "yolo" else None)
+    again = read_content(tmp_path / "out")
     assert again.format == format
     assert {str(c["name"]) for c in again.categories} == set(NAMES) and len(again.images) == 4
     assert [problem for problem in again.problems if problem.is_error] == []
@@ -184,6 +185,9 @@ def test_this_package_reads_what_it_writes(format, content, tmp_path):
         found = [np.reshape(part, (-1, 2)) for part in after["segmentation"]]
         for one, other in zip(points, found, strict=True):
             np.testing.assert_allclose(one, other, atol=0.01)
+    for before, after in zip(content.annotations[4:], again.annotations[4:], strict=True):
+        masks = [decode_segmentation(each["segmentation"], H, W) for each in (before, after)]
+        np.testing.assert_array_equal(*masks)
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -1,10 +1,15 @@
 """Masks as closed lines, for formats that know one outline where a mask has holes and several parts.
 
-A hole is joined to the line around it by a seam, a line that is gone there and back. Filled by the even-odd rule the
-seam vanishes, and as it runs within the mask, tools that also draw the line, as OpenCV and Pillow do, paint nothing
-more. A seam between two parts runs outside the mask: there such tools paint a line of one pixel.
+Tools differ on which pixels a polygon fills. labelme and Ultralytics cut coordinates off to whole pixels and fill
+these, the line's own included; COCO fills pixels whose centers lie inside. So lines run a quarter of a pixel outside
+the centers of a mask's outermost pixels, within these pixels, and both find the mask again, exactly. Pixel (0, 0) lies
+from 0 to 1 in both directions, its center at one half, as it does in COCO and in labelme's window.
 
-Letters: h, w size of a crop; M corners. Points are (x, y) in *pixels*, pixel centers having whole coordinates.
+A hole is joined to the line around it by a seam, a line that is gone there and back. Filled by the even-odd rule the
+seam vanishes, and as it runs within the mask, tools that also fill the line's pixels paint nothing more. A seam between
+two parts runs outside the mask: there such tools paint a line of one pixel.
+
+Letters: h, w size of a crop; M corners. Points are (x, y) in *pixels*.
 """
 
 from __future__ import annotations
@@ -18,6 +23,39 @@ import numpy as np
 _NEIGHBORS = 16
 # And of so many of their corners, evenly picked where there are more.
 _CORNERS = 500
+
+# How far a line runs outside the centers.
+_QUARTER = 0.25
+# The directions from west by south, east and north, 45 degrees apart: as those out of a mask follow each other along
+# its border in the order of OpenCV, which has the mask on the left.
+_COMPASS = np.array([(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)])
+
+
+def _turns() -> np.ndarray:
+    """Where a line is to pass in a pixel of the border: directions from its center, up to three, -1 for none, by the
+    directions out of the mask before the pixel and, as a turn of 0 to 7, after it: [8, 8, 3].
+
+    The odd directions are corners. Around a tip, turns of up to 4, the line passes all corners between, and into a nook
+    it goes as far as both its sides.
+    """
+    table = np.full((8, 8, 3), -1)
+    for before in range(8):
+        for turn in range(8):
+            if turn == 0:
+                passed = [before]
+            elif turn <= 4:
+                passed = [n for n in range(before, before + turn + 1) if n % 2]
+            elif turn == 6:
+                passed = [before - 1]
+            else:
+                passed = [n for n in (before, before - 1, before - 2) if n % 2][-1:]
+            table[before, turn, : len(passed)] = np.array(passed) % 8
+    return table
+
+
+_PASSED = _turns()
+_DIRECTION_OF = np.zeros((3, 3), np.int64)  # by x and y, both from -1 to 1
+_DIRECTION_OF[_COMPASS[:, 0] + 1, _COMPASS[:, 1] + 1] = np.arange(8)
 
 
 class _Loop:
@@ -61,32 +99,28 @@ class _Loop:
 def part_outlines(crop: np.ndarray, top: int = 0, left: int = 0) -> list[np.ndarray]:
     """The outlines of a mask, one for each part of it, holes included.
 
-    They run along the centers of the outermost pixels. Filled one by one, lines included and by the even-odd rule, as
-    `cv2.fillPoly(image, [outline], 1)` does it, they are the mask again, exactly.
-
     Args:
         crop: [h, w] bool: the part of the image that the mask lies in.
         top: first row of the crop in the image.
         left: its first column.
 
     Returns:
-        For each part, 8-connected, its corners [M, 2] int32 in pixels of the image, M at least 3: those of a part as
-        small as one pixel or two are repeated.
+        For each part, 8-connected, its corners [M, 2] float64 in pixels of the image, M at least 4. Filled one by one,
+        by the even-odd rule, they are the mask.
     """
-    corner = np.array([left, top], np.int32)
-    return [_three_corners(_corners(loop.flat())) + corner for loop in _loops(crop)]
+    return [_corners(loop.flat()) + np.array([left, top]) for loop in _loops(crop)]
 
 
 def one_outline(crop: np.ndarray, top: int = 0, left: int = 0) -> tuple[np.ndarray, int]:
     """As `part_outlines`, with the parts joined as well.
 
     Returns:
-        The corners [M, 2] int32, none for an empty mask; and how many parts there are.
+        The corners [M, 2] float64, none for an empty mask; and how many parts there are.
     """
     loops = _loops(crop)
     if not loops:
-        return np.zeros((0, 2), np.int32), 0
-    return _three_corners(_corners(_joined(loops).flat())) + np.array([left, top], np.int32), len(loops)
+        return np.zeros((0, 2)), 0
+    return _corners(_joined(loops).flat()) + np.array([left, top]), len(loops)
 
 
 def joined(outlines: Sequence[np.ndarray]) -> np.ndarray:
@@ -95,30 +129,44 @@ def joined(outlines: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _loops(crop: np.ndarray) -> list[_Loop]:
-    """The parts of a mask as lines of all their border pixels, with those around their holes hung on them."""
+    """The parts of a mask as lines through all their border pixels, with those around their holes hung on them."""
     if crop.size == 0:
         return []
     pixels = np.ascontiguousarray(crop, bool).view(np.uint8)
     contours, tree = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if len(contours) == 0:
         return []
-    loops = [_Loop(contour[:, 0]) for contour in contours]
+    borders = [contour[:, 0] for contour in contours]
+    loops, firsts = zip(*map(_loop_of, borders), strict=True)
     is_hole = tree[0, :, 3] >= 0
-    holes = sorted(np.flatnonzero(is_hole).tolist(), key=lambda n: loops[n].points[:, 0].min())
+    holes = sorted(np.flatnonzero(is_hole).tolist(), key=lambda n: borders[n][:, 0].min())
     if holes:
         # From a hole's first column left to the last pixel of the mask: there another line passes. It is a part's, or
         # that of a hole that begins further left. Where several pass, the one painted last counts, so those first.
         owner, position = np.zeros(crop.shape, np.int32), np.zeros(crop.shape, np.int32)
         for n in [*reversed(holes), *np.flatnonzero(~is_hole)]:
-            x, y = loops[n].points.T
-            owner[y, x], position[y, x] = n, np.arange(len(x))
+            x, y = borders[n].T
+            owner[y, x], position[y, x] = n, firsts[n]
         for n in holes:
-            entry = int(loops[n].points[:, 0].argmin())
-            x, y = loops[n].points[entry].tolist()
+            entry = int(borders[n][:, 0].argmin())
+            x, y = borders[n][entry].tolist()
             gap = np.flatnonzero(pixels[y, :x] == 0)
             x = int(gap[-1]) + 1 if len(gap) else 0
-            loops[owner[y, x]].hang(int(position[y, x]), loops[n], entry)
+            loops[owner[y, x]].hang(int(position[y, x]), loops[n], int(firsts[n][entry]))
     return [loops[n] for n in np.flatnonzero(~is_hole)]
+
+
+def _loop_of(border: np.ndarray) -> tuple[_Loop, np.ndarray]:
+    """The line through the pixels of a border [P, (x, y)], and for each of them the position of its first point."""
+    if len(border) == 1:
+        return _Loop(border + 0.5 + _QUARTER * _COMPASS[1::2]), np.zeros(1, np.int64)
+    step = np.roll(border, -1, axis=0) - border
+    after = _DIRECTION_OF[1 - step[:, 1], 1 + step[:, 0]]  # the mask is on the left: out of it is to the right
+    before = np.roll(after, 1)
+    passed = _PASSED[before, (after - before) % 8]
+    points = border[:, None] + 0.5 + _QUARTER * _COMPASS[passed]
+    counts = np.count_nonzero(passed >= 0, axis=1)
+    return _Loop(points[passed >= 0]), np.cumsum(counts) - counts
 
 
 def _joined(loops: Sequence[_Loop]) -> _Loop:
@@ -145,28 +193,24 @@ def _some_corners(points: np.ndarray) -> np.ndarray:
 
 
 def _corners(line: np.ndarray) -> np.ndarray:
-    """A closed line without the points at which it goes straight on."""
-    if len(line) < 3:
-        return line
+    """A closed line of whole quarters without the points at which it goes straight on, and so do its pixels."""
+    repeated = (line == np.roll(line, 1, axis=0)).all(axis=1)
+    line = line[~repeated]
+    return line[~(_goes_straight(line) & _goes_straight(np.floor(line)))]
+
+
+def _goes_straight(line: np.ndarray) -> np.ndarray:
     before, after = line - np.roll(line, 1, axis=0), np.roll(line, -1, axis=0) - line
-    before, after = before.astype(np.int64), after.astype(np.int64)
     turns = before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]
-    straight = (turns == 0) & (np.einsum("ij,ij->i", before, after) > 0)
-    repeated = (before == 0).all(axis=1)
-    kept = line[~(straight | repeated)]
-    return kept if len(kept) else line[:1]
-
-
-def _three_corners(line: np.ndarray) -> np.ndarray:
-    return np.concatenate([line, np.repeat(line[-1:], 3 - len(line), axis=0)]) if 0 < len(line) < 3 else line
+    return (turns == 0) & (np.einsum("ij,ij->i", before, after) > 0)
 
 
 def crop_of_outlines(outlines: Sequence[np.ndarray], image_shape: Sequence[int]) -> tuple[np.ndarray, int, int]:
-    """The mask of outlines that are filled together by the even-odd rule, their lines included: the way back from
-    `part_outlines` and from `mrcnn.data.masks.polygons_of_crop`.
+    """The mask of outlines that are filled together by the even-odd rule, the pixels on their lines included: the way
+    back from `mrcnn.data.masks.polygons_of_crop`.
 
     Args:
-        outlines: [M, 2] int each. What lies outside the image is left out.
+        outlines: [M, 2] each; they are cut off to whole pixels. What lies outside the image is left out.
         image_shape: (H, W, ...).
 
     Returns:

@@ -1,9 +1,7 @@
 """labelme's files, one a JSON for each image: what labelme 3 and later read and write.
 
 An object is a polygon for each of its parts; those of one object bear one `group_id`, which is labelme's own way to
-say so. Holes are joined to the outline by seams, see `mrcnn.data.outlines`. Points are (x, y) in *pixels*; labelme, as
-this package does, fills a polygon whose points are the centers of a mask's outermost pixels with their pixels
-included.
+say so. Holes are joined to the outline by seams, see `mrcnn.data.outlines`. Points are (x, y) in *pixels*.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The lines of a dataset's objects, whose masks are COCO's polygons or run lengths.
 
-Letters: H, W image size; M points, (x, y) in *pixels*. Polygons go through as they are; run lengths become lines along
-the centers of the outermost pixels, see `mrcnn.data.outlines`.
+Letters: H, W image size; M points, (x, y) in *pixels*. Polygons go through as they are; run lengths become lines
+through the outermost pixels, see `mrcnn.data.outlines`.
 """
 
 from __future__ import annotations

@@ -18,23 +18,17 @@ from mrcnn.data.writing.objects import one_line
 from mrcnn.data.writing.target import Written
 from mrcnn.files import write_text
 
-_UNITS = 1_000_000  # coordinates have six decimals
-
 
 def yolo_line(class_index: int, outline: np.ndarray, height: int, width: int) -> str:
     """The line of one object, without its end.
-
-    Coordinates are rounded up, by two units of the last decimal at most. So readers that round to whole pixels and
-    those that cut off, in float32, both find the pixels that `outline` names, in images of up to 100,000 pixels a side.
 
     Args:
         class_index: from 0 on.
         outline: [M, 2] in pixels, M at least 3, within the image.
         height, width: of the image.
     """
-    shares = np.asarray(outline, np.float64) / (width, height)
-    units = np.clip(np.floor(shares * _UNITS).astype(np.int64) + 2, 0, _UNITS)
-    return " ".join([str(class_index), *(f"{value / _UNITS:.6f}" for value in units.ravel().tolist())])
+    shares = np.clip(np.asarray(outline, np.float64) / (width, height), 0, 1)
+    return " ".join([str(class_index), *(f"{value:.6f}" for value in shares.ravel().tolist())])
 
 
 def data_yaml(class_names: Sequence[str], parts: Mapping[str, str] | None = None) -> str:
@@ -51,7 +45,7 @@ def data_yaml(class_names: Sequence[str], parts: Mapping[str, str] | None = None
 
 
 def _quoted(text: str) -> str:
-    """A YAML string in quotes, whatever is in it."""
+    """A YAML string in quotes, whatever is in it; PyYAML is not there where only detection is installed."""
     return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
 
 
