@@ -7,8 +7,6 @@ masks are [H, W, N] bool. Colors are (red, green, blue) from 0 to 1.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -22,10 +20,11 @@ from mrcnn.colors import as_rgb, instance_colors
 from mrcnn.data.outlines import crop_of_outlines
 from mrcnn.data.rle import decode_crop
 from mrcnn.files import atomic_path, require_folder
+from mrcnn.lettering import blend, extent_of_text, font_of, letters, plate
 
 try:
-    from PIL import Image, ImageDraw, ImageFont
-except ImportError:  # where only detection is installed: OpenCV writes then, with plainer letters
+    from PIL import Image
+except ImportError:  # where only detection is installed: OpenCV writes files then
     Image = None
 
 # More instances than this, and labels hide the picture: none are drawn.
@@ -146,12 +145,19 @@ def save_instances(
         ValueError: a suffix other than .png, .jpg, .jpeg; what `draw_instances` refuses.
         FileNotFoundError: the folder does not exist.
     """
-    path = Path(path)
-    kind = _FORMATS.get(path.suffix.lower())
-    if kind is None:
-        raise ValueError(f"A picture is saved as {', '.join(_FORMATS)}. Received: {path.name}.")
-    require_folder(path)
-    picture = draw_instances(image, result, class_names, **options)
+    require_picture_name(path)
+    return save_picture(path, draw_instances(image, result, class_names, **options))
+
+
+def save_picture(path: str | os.PathLike, picture: np.ndarray) -> Path:
+    """Write a picture [H, W, 3] uint8 into a PNG or JPEG file, by the suffix of `path`. The file appears whole or not
+    at all.
+
+    Raises:
+        ValueError: a suffix other than .png, .jpg, .jpeg.
+        FileNotFoundError: the folder does not exist.
+    """
+    path, kind = Path(path), require_picture_name(path)
     with atomic_path(path) as temporary:
         if Image is None:
             _, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -162,6 +168,20 @@ def save_instances(
             quality = {"quality": 92, "subsampling": 0} if kind == "JPEG" else {"compress_level": 3}
             Image.fromarray(picture).save(temporary, format=kind, **quality)
     return path
+
+
+def require_picture_name(path: str | os.PathLike) -> str:
+    """PNG or JPEG, by the suffix of `path`. It is cheap, so worth asking before a long run.
+
+    Raises:
+        ValueError: another suffix.
+        FileNotFoundError: the folder does not exist.
+    """
+    kind = _FORMATS.get(Path(path).suffix.lower())
+    if kind is None:
+        raise ValueError(f"A picture is saved as {', '.join(_FORMATS)}. Received: {Path(path).name}.")
+    require_folder(path)
+    return kind
 
 
 def label(class_id: int, score: float | None, class_names: Sequence[str] | Mapping[int, str] | None) -> str:
@@ -313,32 +333,6 @@ def _draw_outlines(canvas: np.ndarray, crop: np.ndarray, box: np.ndarray, paint:
     cv2.polylines(canvas, lines, True, color, thickness=width, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
 
 
-@functools.lru_cache(maxsize=8)
-def _font(size: int) -> Any:
-    """DejaVu Sans, which knows most alphabets, from matplotlib's files without importing it; else Pillow's
-    own; without Pillow the scale at which OpenCV's letters are of that size."""
-    if Image is None:
-        return size / 30
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is not None and spec.origin is not None:
-        file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if file.is_file():
-            return ImageFont.truetype(str(file), size)
-    return ImageFont.load_default(size)
-
-
-def _extent_of_text(text: str, font: Any) -> tuple[float, float]:
-    """First and last column of a text that is written from 0 on."""
-    if Image is None:
-        return 0, cv2.getTextSize(_latin(text), cv2.FONT_HERSHEY_SIMPLEX, font, 1)[0][0]
-    left, _, right, _ = font.getbbox(text)
-    return left, right
-
-
-def _latin(text: str) -> str:
-    return text.encode("ascii", "replace").decode()  # OpenCV knows no more letters
-
-
 def _draw_labels(
     canvas: np.ndarray,
     order: Sequence[int],
@@ -349,11 +343,11 @@ def _draw_labels(
     line_width: int,
 ) -> None:
     height, width = canvas.shape[:2]
-    font, pad = _font(size), max(2, size // 5)
+    font, pad = font_of(size), max(2, size // 5)
     taken: list[tuple[int, int, int, int]] = []
     for i in order:
         y1, x1, y2, x2 = (int(v) for v in boxes[i])
-        left, right = _extent_of_text(texts[i], font)
+        left, right = extent_of_text(texts[i], font)
         wide, high = math.ceil(right - left) + 2 * pad, math.ceil(size * 1.2) + pad
         if wide > width or high > height or y2 - y1 < size or 2 * (x2 - x1) < wide:
             continue
@@ -379,21 +373,7 @@ def _draw_label(
     paint: np.ndarray,
 ) -> None:
     y1, x1, y2, x2 = place
-    high, wide = y2 - y1, x2 - x1
-    if Image is None:
-        plate, letters = np.full((high, wide), 235, np.uint8), np.zeros((high, wide), np.uint8)
-        (_, letter_height), _ = cv2.getTextSize(_latin(text), cv2.FONT_HERSHEY_SIMPLEX, font, 1)
-        start = (round(indent), (high + letter_height) // 2)
-        cv2.putText(letters, _latin(text), start, cv2.FONT_HERSHEY_SIMPLEX, font, 255, 1, cv2.LINE_AA)
-    else:
-        plate = Image.new("L", (wide * 4, high * 4))  # drawn larger and reduced: smooth corners
-        ImageDraw.Draw(plate).rounded_rectangle((0, 0, wide * 4 - 1, high * 4 - 1), radius=high, fill=235)
-        plate = plate.resize((wide, high), Image.Resampling.BOX)
-        letters = Image.new("L", (wide, high))
-        ImageDraw.Draw(letters).text((indent, high / 2), text, fill=255, font=font, anchor="lm")
-    area = canvas[y1:y2, x1:x2].astype(np.float32)
+    area = canvas[y1:y2, x1:x2]
+    blend(area, plate(y2 - y1, x2 - x1), paint)
     ink = 0.0 if paint @ [0.299, 0.587, 0.114] > 128 else 255.0
-    for color, cover in ((paint, plate), (ink, letters)):
-        opacity = np.asarray(cover, np.float32)[..., None] / 255
-        area += (color - area) * opacity
-    canvas[y1:y2, x1:x2] = np.rint(area)
+    blend(area, letters(text, font, y2 - y1, x2 - x1, indent), ink)
