@@ -10,8 +10,8 @@ from typing import IO, Any
 
 import numpy as np
 
-# The tag of EXIF.
-_ORIENTATION = 0x0112
+# EXIF's tag.
+ORIENTATION = 0x0112
 
 
 class ImageError(ValueError):
@@ -45,7 +45,7 @@ def read_image(path: str | PathLike[str], apply_orientation: bool = True, frame:
         import PIL.ImageOps
     except ImportError:
         return _read_with_opencv(name, apply_orientation, frame)
-    with _decoding(name), PIL.Image.open(name) as image:
+    with decoding(name), PIL.Image.open(name) as image:
         if frame:
             image.seek(frame)
         upright = PIL.ImageOps.exif_transpose(image) if apply_orientation else image
@@ -66,11 +66,11 @@ def image_sizes(path: str | PathLike[str], frame: int = 0) -> tuple[tuple[int, i
         import PIL.Image
     except ImportError:
         return tuple(read_image(name, upright, frame).shape[:2] for upright in (True, False))
-    with _decoding(name), PIL.Image.open(name) as image:
+    with decoding(name), PIL.Image.open(name) as image:
         if frame:
             image.seek(frame)
         width, height = image.size
-        if image.getexif().get(_ORIENTATION) not in (5, 6, 7, 8):
+        if image.getexif().get(ORIENTATION) not in (5, 6, 7, 8):
             return (height, width), (height, width)
         if image.format != "TIFF":
             return (width, height), (height, width)
@@ -94,7 +94,7 @@ def read_values(file: str | PathLike[str] | IO[bytes], name: str = "") -> Iterat
     import PIL.Image
 
     name = name or fspath(file)
-    with _decoding(name), PIL.Image.open(file) as image:
+    with decoding(name), PIL.Image.open(file) as image:
         for page in range(getattr(image, "n_frames", 1) if image.format == "TIFF" else 1):
             if page:
                 image.seek(page)
@@ -109,12 +109,12 @@ def frame_count(path: str | PathLike[str]) -> int:
     """
     import PIL.Image
 
-    with _decoding(fspath(path)), PIL.Image.open(path) as image:
+    with decoding(fspath(path)), PIL.Image.open(path) as image:
         return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
 
 
 @contextlib.contextmanager
-def _decoding(name: str) -> Iterator[None]:
+def decoding(name: str) -> Iterator[None]:
     """Tell what Pillow's decoders raise as an error of this module."""
     import PIL.Image
 

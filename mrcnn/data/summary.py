@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mrcnn.data.anchor_fit import FAIR_IOU, best_overlaps
 from mrcnn.data.molding import as_channels
 from mrcnn.data.survey import Survey
 
@@ -107,6 +108,25 @@ def lines(told: dict[str, Any]) -> list[str]:
     if len(classes) > _MOST_CLASSES:
         rows.append(f"and {len(classes) - _MOST_CLASSES} more classes (--json has all)")
     return rows
+
+
+def size_histogram(seen: Survey, config: Config) -> list[dict[str, Any]]:
+    """Objects by the root of their box's area once images are resized, from one power of two to the next, and how many
+    of them an anchor overlaps by an IoU of 0.5; with the scales of RPN_ANCHOR_SCALES that lie there."""
+    if not len(seen.boxes):
+        return []
+    octaves = np.floor(np.log2(np.maximum(seen.sides, 1))).astype(int)
+    reached = best_overlaps(seen.boxes, seen.molded[seen.owners], config) >= FAIR_IOU
+    return [
+        {
+            "from": 2**octave if octave else 0,
+            "to": 2 ** (octave + 1),
+            "objects": int((octaves == octave).sum()),
+            "with_anchor": int(reached[octaves == octave].sum()),
+            "anchor_scales": [scale for scale in config.RPN_ANCHOR_SCALES if 2**octave <= scale < 2 ** (octave + 1)],
+        }
+        for octave in range(octaves.min(), octaves.max() + 1)
+    ]
 
 
 def size_in_words(told: dict[str, Any]) -> str:
