@@ -10,6 +10,9 @@ ANNOTATIONS = "annotation file or folder: COCO, VIA, labelme, YOLO, Pascal VOC, 
 IMAGES = "folder of its images (default: where the format has them)"
 
 
+_WRITTEN = ("coco", "yolo", "labelme")
+
+
 def add_format(command: argparse.ArgumentParser, split: bool = True) -> None:
     """Add the options that tell how annotations are to be read, for `mrcnn.cli.configuration.annotated_images`.
 
@@ -18,7 +21,7 @@ def add_format(command: argparse.ArgumentParser, split: bool = True) -> None:
         split: whether --split is among them.
     """
     command.add_argument(
-        "--data-format", metavar="F", choices=("coco", "via", "labelme", "yolo", "voc", "masks", "cvat"),
+        "--data-format", "--from", metavar="F", choices=("coco", "via", "labelme", "yolo", "voc", "masks", "cvat"),
         help="format of the annotations: coco, via, labelme, yolo, voc, masks or cvat (default: recognized)",
     )  # fmt: skip
     command.add_argument(
@@ -72,18 +75,129 @@ def add_data(
         command.add_argument("--dataset", metavar="PATH", required=True, help=ANNOTATIONS)
         command.add_argument("--images", metavar="DIR", help=IMAGES)
         add_format(command)
-        command.add_argument(
-            "--weights", metavar="W",
-            help="take the configuration that these weights store (default: the default configuration)",
-        )  # fmt: skip
+        _add_weights(command)
         command.add_argument(
             "--seconds", metavar="S", type=positive, default=60.0,
             help="look no longer than this at the annotations (default: 60)",
         )  # fmt: skip
         command.add_argument("--json", metavar="FILE", help="write the figures to a file")
         add_config(command)
-        command.set_defaults(module="mrcnn.cli.data", data_command=name)
-    return [data, summary, anchors]
+        command.set_defaults(module=f"mrcnn.cli.data.{name}")
+    check = _add_check(own, count, positive)
+    preview = _add_preview(own, count)
+    for command in (check, preview):
+        add_config(command)
+    return [data, summary, anchors, check, _add_convert(own), _add_split(own), preview]
+
+
+def _add_check(commands: Any, count: Callable[[str], int], positive: Callable[[str], float]) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "check",
+        help="find what is wrong with a dataset",
+        description="Read the annotations, decode every image, look at every object, and list what is wrong, with "
+        "classes and sizes of objects. The exit code is 0 where nothing is wrong, 1 where there are errors; warnings "
+        "alone do not count without --strict.",
+    )
+    _add_path(command)
+    _add_weights(command)
+    command.add_argument(
+        "--seconds", metavar="S", type=positive,
+        help="decode images no longer than this, chosen by chance (default: until all are)",
+    )  # fmt: skip
+    command.add_argument("--strict", action="store_true", help="warnings count as errors")
+    command.add_argument("--json", metavar="FILE", help="write all that was found to a file")
+    command.add_argument(
+        "--picture", metavar="FILE",
+        help="draw images with their annotations into one picture (PNG or JPEG), first those that something is wrong "
+        "with",
+    )  # fmt: skip
+    command.add_argument(
+        "--count", metavar="N", type=count, default=24, help="images in the picture, at most (default: 24)"
+    )
+    command.set_defaults(module="mrcnn.cli.data.check")
+    return command
+
+
+def _add_convert(commands: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "convert",
+        help="write a dataset in another format",
+        description="Read a dataset of any format that is known, and write it as COCO, YOLO or labelme have it. What "
+        "the format cannot say, and what could not be read, is told.",
+    )
+    _add_path(command)
+    command.add_argument("output", metavar="OUT", help="folder to write to, which must be new or empty")
+    command.add_argument("--to", metavar="F", required=True, choices=_WRITTEN, help="coco, yolo or labelme")
+    _add_handling(command)
+    command.set_defaults(module="mrcnn.cli.data.convert")
+    return command
+
+
+def _add_split(commands: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "split",
+        help="split a dataset for training and validation",
+        description="Split a dataset into parts, such that each has its share of the images and of every class, and "
+        "write an annotation file for each. The images stay where they are. The same images and the same seed "
+        "give the same parts, whatever their order, and a few more images leave most of the others where they were.",
+    )
+    _add_path(command)
+    command.add_argument("output", metavar="OUT", help="folder to write to, which must be new or empty")
+    command.add_argument(
+        "--parts", metavar="NAME=SHARE", nargs="+", required=True, help="such as train=0.8 val=0.2, or train=80 val=20"
+    )
+    command.add_argument(
+        "--group", metavar="G",
+        help="keep images together that share their folder (folder), a field of their entries (its name, such as "
+        "patient_id) or a part of their name (a regular expression, such as '^([^_]+)_')",
+    )  # fmt: skip
+    command.add_argument("--seed", metavar="N", type=int, default=0, help="another one splits otherwise (default: 0)")
+    command.add_argument("--to", metavar="F", default="coco", choices=_WRITTEN, help="coco (default), yolo or labelme")
+    _add_handling(command)
+    command.set_defaults(module="mrcnn.cli.data.split")
+    return command
+
+
+def _add_preview(commands: Any, count: Callable[[str], int]) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "preview",
+        help="draw what training will see",
+        description="Draw images as training will see them: augmented, resized or cropped, with the masks as coarse as "
+        "it takes them.",
+    )
+    _add_path(command)
+    _add_weights(command)
+    command.add_argument("--out", metavar="FILE", default="preview.png", help="picture to write (default: preview.png)")
+    command.add_argument(
+        "--augment", "--augmentation", dest="augmentation", choices=("flip", "none"), default="flip",
+        help="flip: mirror half of the images left-right (default)",
+    )  # fmt: skip
+    command.add_argument("--count", metavar="N", type=count, default=16, help="images, drawn by chance (default: 16)")
+    command.add_argument("--draws", metavar="N", type=count, default=1, help="samples of each image (default: 1)")
+    command.add_argument("--seed", metavar="N", type=int, default=0, help="of chance (default: 0)")
+    command.set_defaults(module="mrcnn.cli.data.preview")
+    return command
+
+
+def _add_path(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", metavar="PATH", help=ANNOTATIONS)
+    command.add_argument("--images", metavar="DIR", help=IMAGES)
+    add_format(command)
+
+
+def _add_handling(command: argparse.ArgumentParser) -> None:
+    images = command.add_mutually_exclusive_group()
+    images.add_argument("--copy-images", action="store_true", help="copy the images beside the annotations")
+    images.add_argument(
+        "--link-images", action="store_true", help="symbolic links instead (default: the images stay where they are)"
+    )
+
+
+def _add_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--weights", metavar="W",
+        help="take the configuration that these weights store (default: the default configuration)",
+    )  # fmt: skip
 
 
 def add_preflight(command: argparse.ArgumentParser) -> None:

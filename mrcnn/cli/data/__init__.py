@@ -1,0 +1,1 @@
+"""`mrcnn data ...`: datasets looked at, checked, converted, split and drawn. Needs no framework."""
