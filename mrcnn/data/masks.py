@@ -11,7 +11,20 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
+from mrcnn.data.mask_boxes import extract_bboxes, three_axes
 from mrcnn.data.resizing import resize, sample_positions
+
+__all__ = [
+    "MASK_THRESHOLD",
+    "cropped_masks",
+    "expand_mask",
+    "extract_bboxes",
+    "mask_in_box",
+    "minimize_mask",
+    "paste_masks",
+    "polygons_of_crop",
+    "unmold_mask",
+]
 
 # A pixel belongs to a predicted instance from this probability on, in float32: a double half-way to the next
 # lower float32 rounds up to it. So pixels of exactly one half do not hang on the last bit of a sum.
@@ -20,42 +33,6 @@ _THRESHOLD = MASK_THRESHOLD - 2.0**-26
 
 # From so many pixels in a strip on, one strip is worked on at a time.
 _LARGE_STRIP = 1 << 13
-
-
-def extract_bboxes(mask: np.ndarray) -> np.ndarray:
-    """The tightest boxes around masks.
-
-    Args:
-        mask: [H, W, N]; what is not 0 belongs to the instance.
-
-    Returns:
-        [N, 4] int32; zeros for an empty mask.
-    """
-    mask = _three_axes(mask)
-    boxes = np.zeros((mask.shape[2], 4), np.int32)
-    if mask.strides[2] == mask.itemsize:
-        rows, columns = _any_of_columns(mask).T, mask.any(axis=0).T
-    else:
-        rows = [mask[:, :, n].any(axis=1) for n in range(len(boxes))]
-        columns = [mask[:, :, n].any(axis=0) for n in range(len(boxes))]
-    for box, row, column in zip(boxes, rows, columns, strict=True):
-        y, x = np.flatnonzero(row), np.flatnonzero(column)
-        if len(y):
-            box[:] = y[0], x[0], y[-1] + 1, x[-1] + 1
-    return boxes
-
-
-def _any_of_columns(mask: np.ndarray) -> np.ndarray:
-    """mask.any(axis=1) of [H, W, N]. numpy would make H x W short loops over the N values; halves laid over
-    each other make few long ones, ten times as fast for a handful of instances."""
-    mask = mask.astype(bool, copy=False)
-    while mask.shape[1] > 1:
-        half = mask.shape[1] // 2
-        folded = mask[:, :half] | mask[:, half : 2 * half]
-        if mask.shape[1] % 2:
-            folded[:, 0] |= mask[:, -1]
-        mask = folded
-    return mask.any(axis=1)
 
 
 def minimize_mask(bbox: np.ndarray, mask: np.ndarray, mini_shape: Sequence[int]) -> np.ndarray:
@@ -72,7 +49,7 @@ def minimize_mask(bbox: np.ndarray, mask: np.ndarray, mini_shape: Sequence[int])
     Raises:
         ValueError: a box without a pixel in the image.
     """
-    mask = _three_axes(mask)
+    mask = three_axes(mask)
     _same_count(bbox, mask)
     mini_mask = np.zeros((*mini_shape[:2], mask.shape[2]), bool)
     for n, (y1, x1, y2, x2) in enumerate(np.asarray(bbox)[:, :4].tolist()):
@@ -97,7 +74,7 @@ def expand_mask(bbox: np.ndarray, mini_mask: np.ndarray, image_shape: Sequence[i
     Returns:
         [H, W, N] bool.
     """
-    mini_mask = _three_axes(mini_mask)
+    mini_mask = three_axes(mini_mask)
     _same_count(bbox, mini_mask)
     masks = np.zeros((mini_mask.shape[2], *image_shape[:2]), bool)
     for n, box in enumerate(np.asarray(bbox)[:, :4].tolist()):
@@ -251,13 +228,6 @@ def _visible(
         (slice(top, bottom), slice(left, right)),
         (slice(top - y1, bottom - y1), slice(left - x1, right - x1)),
     )
-
-
-def _three_axes(mask: np.ndarray) -> np.ndarray:
-    mask = np.asarray(mask)
-    if mask.ndim != 3:
-        raise ValueError(f"Masks must be [H, W, N]. Received shape: {mask.shape}.")
-    return mask
 
 
 def _same_count(bbox: np.ndarray, mask: np.ndarray) -> None:
