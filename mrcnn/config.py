@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn import config_checks as checks
+from mrcnn import config_pickling as pickling
 
 RESIZE_MODES = ("none", "square", "pad64", "crop")
 MASK_GRIDS = ("legacy", "image")
@@ -196,6 +197,9 @@ class Config:
     SEED = 0
     # Threads that load and mold training images.
     LOADER_WORKERS = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickling.reduced(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
