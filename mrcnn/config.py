@@ -17,6 +17,7 @@ from mrcnn import config_pickling as pickling
 RESIZE_MODES = ("none", "square", "pad64", "crop")
 MASK_GRIDS = ("legacy", "image")
 BACKBONES = ("resnet50", "resnet101", "resnet14")
+AUGMENTATIONS = ("none", "flip", "standard", "strong")
 LOSS_NAMES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss")
 
 # The network halves the image six times: P6 is one 64th of it.
@@ -193,6 +194,9 @@ class Config:
     # End training after so many epochs, counted from the stage's first, without a better result; 0: never.
     EARLY_STOPPING = 0
 
+    # Of training images, where `train` is given none: "none", "flip", "standard", "strong". See
+    # `mrcnn.data.augmentation.recipe`.
+    AUGMENTATION = "none"
     # Seeds the shuffling, the augmentation and the sub-sampling of targets.
     SEED = 0
     # Threads that load and mold training images.
@@ -286,6 +290,7 @@ class Config:
         for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD"):
             _require(self, name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
         _require(self, "DETECTION_MIN_CONFIDENCE", lambda v: v is None or 0 <= v <= 1, "a number from 0 to 1, or None")
+        _require(self, "AUGMENTATION", lambda v: v in AUGMENTATIONS, f"one of {', '.join(AUGMENTATIONS)}")
         _require(self, "NAME", lambda v: v is None or isinstance(v, str), "a string")
         _require(self, "ROI_POSITIVE_RATIO", lambda v: 0 < v <= 1, "a number above 0, at most 1")
         for name in ("LEARNING_RATE", "GRADIENT_CLIP_NORM"):

@@ -228,7 +228,7 @@ class MaskRCNN:
             layers: "heads", "3+", "4+", "5+", "all", or a regular expression for names of layers. Or a list of stages
                 (these, last epoch, learning rate), such as [("heads", 10, 1e-3), ("all", 20, 1e-4)]: `learning_rate`
                 is for those with None then, and `epochs` None, or a last epoch for all.
-            augmentation: see `mrcnn.data.augmentation.as_augmentation`.
+            augmentation: see `mrcnn.data.augmentation.as_augmentation`. None: what `config.AUGMENTATION` names.
             custom_callbacks: Keras callbacks.
             no_augmentation_sources: sources whose images are not augmented.
             verbose: Keras's: 0 silent, 1 a progress bar, 2 a line an epoch.

@@ -17,6 +17,7 @@ from keras import ops
 
 from mrcnn.callbacks import HistoryLog, NonFiniteGuard, tensorboard
 from mrcnn.config import LOSS_NAMES, Config, ConfigError
+from mrcnn.data.augmentation import recipe
 from mrcnn.data.batches import BatchError, BatchLoader
 from mrcnn.frozen_norms import FrozenNorms
 from mrcnn.interrupts import Interrupts
@@ -193,7 +194,7 @@ def fit(
             return BatchLoader(
                 train_dataset,
                 config,
-                augmentation=augmentation,
+                augmentation=recipe(config.AUGMENTATION) if augmentation is None else augmentation,
                 no_augmentation_sources=no_augmentation_sources,
                 start_step=behind + first,
                 part=part,

@@ -5,6 +5,7 @@ The classes here stand in for imgaug's and albumentations': the same methods, ar
 
 from __future__ import annotations
 
+import pickle
 import random
 
 import numpy as np
@@ -349,3 +350,17 @@ def test_a_transform_that_wants_boxes_is_refused():
     transform.processors = {"bboxes": object()}
     with pytest.raises(AugmentationError, match="this Transform wants bboxes. Make it without bbox_params"):
         as_augmentation(transform)
+
+
+@pytest.mark.parametrize("make", [lambda: Sequential(Fliplr(p=0.5)), lambda: flip_by_words])
+def test_they_go_into_pickles_alone_and_inside_of_others(pair, make):
+    augmentation = Compose([make(), Flip()])
+    again = pickle.loads(pickle.dumps(augmentation))
+    for seed in range(5):
+        found, wanted = (augment(a, *pair, np.random.default_rng(seed)) for a in (again, augmentation))
+        np.testing.assert_array_equal(found[0], wanted[0])
+        assert follows(*found)
+
+
+def flip_by_words(image, masks):
+    return {"image": image[:, ::-1], "masks": [mask[:, ::-1] for mask in masks]}

@@ -251,8 +251,8 @@ def test_train_from_scratch(train, shapes, capsys):
     config = model.config
     assert (config.NAME, config.NUM_CLASSES, config.BACKBONE, config.BATCH_SIZE) == ("mine", 4, "resnet14", 3)
     assert (config.STEPS_PER_EPOCH, config.VALIDATION_STEPS) == (2, 2)  # four images, three a step
-    options = {"learning_rate": 0.5, "epochs": 3, "layers": "all", "augmentation": None, "preflight_seconds": 5.0}
-    assert model.options.items() >= options.items()
+    options = {"learning_rate": 0.5, "epochs": 3, "layers": "all", "preflight_seconds": 5.0}
+    assert model.options.items() >= options.items() and config.AUGMENTATION == "none"
     assert model.val_set.class_names == model.train_set.class_names == ["BG", *KINDS]
     assert "mask_rcnn_0003.h5" in capsys.readouterr().out
 
@@ -273,7 +273,7 @@ def test_train_goes_on_with_a_checkpoint(train, tmp_path, monkeypatch):
     from mrcnn.cli import training
 
     inspect = training.inspect_weights
-    stored = {**ShapesConfig().to_dict(), "LEARNING_RATE": 0.25}
+    stored = {**ShapesConfig().to_dict(), "LEARNING_RATE": 0.25, "AUGMENTATION": "strong"}
     path = write_weights(tmp_path / "w.h5", config=stored, class_names=["BG", *KINDS])
     with h5py.File(path, "a") as file:
         file.create_group("optimizer_weights")
@@ -282,8 +282,12 @@ def test_train_goes_on_with_a_checkpoint(train, tmp_path, monkeypatch):
     assert model.calls == [("load", str(path), ()), "train"]
     assert model.config.STEPS_PER_EPOCH == ShapesConfig.STEPS_PER_EPOCH and model.config.SEED == 5
     assert model.options["learning_rate"] == 0.25 and model.options["layers"] == "4+"
+    assert model.config.AUGMENTATION == "strong" and "augmentation" not in model.options
     # Under another name it is a new run.
-    assert train("--weights", str(path), "--name", "new").calls == [("load", str(path), ()), "new run", "train"]
+    model = train("--weights", str(path), "--name", "new")
+    assert model.calls == [("load", str(path), ()), "new run", "train"] and model.config.AUGMENTATION == "flip"
+    assert train("--weights", str(path), "--augment", "standard").config.AUGMENTATION == "standard"
+    assert train("--weights", str(path), "--config", "AUGMENTATION=none").config.AUGMENTATION == "none"
 
 
 def test_train_on_other_classes_leaves_their_layers_out(train, tmp_path, capsys):

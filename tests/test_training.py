@@ -17,6 +17,7 @@ from keras import ops
 from mrcnn import training
 from mrcnn.callbacks import TrainingError
 from mrcnn.config import LOSS_NAMES, ConfigError
+from mrcnn.data.augmentation import Brightness, Flip
 from mrcnn.data.batches import BatchError, BatchLoader
 from mrcnn.evaluation import evaluate
 from mrcnn.model import MaskRCNN
@@ -178,6 +179,21 @@ def test_training_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     capsys.readouterr()
     assert again.train(dataset, None, 0.001, 2, "all", verbose=0) is None
     assert "Nothing to train: 2 epochs are done" in capsys.readouterr().out
+
+
+def test_augmentation_is_the_configurations_unless_given(tmp_path, monkeypatch):
+    asked, own = [], Brightness()
+
+    def loader(*arguments, augmentation=None, **options):
+        asked.append(augmentation)
+        raise BatchError("enough", 0)
+
+    monkeypatch.setattr(training, "BatchLoader", loader)
+    for name, given in (("none", None), ("flip", None), ("flip", own)):
+        model = MaskRCNN("training", QuickConfig.from_dict({"AUGMENTATION": name}), tmp_path)
+        with pytest.raises(BatchError, match="enough"):
+            model.train(Shapes(1, size=64), None, 0.001, 1, "heads", augmentation=given, verbose=0)
+    assert asked[0] is None and isinstance(asked[1], Flip) and asked[2] is own
 
 
 @pytest.mark.usefixtures("untraced")

@@ -192,8 +192,10 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
     )
     command.add_argument("--learning-rate", metavar="X", type=_positive, help="default: LEARNING_RATE of the config")
     command.add_argument(
-        "--augmentation", choices=("flip", "none"), default="flip",
-        help="flip: mirror half of the images left-right (default)",
+        "--augment", "--augmentation", dest="augmentation", choices=("none", "flip", "standard", "strong"),
+        help="random changes of training images. flip (default): mirror half of them left-right; standard: that, "
+        "colors, and a scale of 0.8 to 1.25; strong: a scale of 0.1 to 2 instead, and objects of other images pasted, "
+        "for long training",
     )  # fmt: skip
     add_monitoring(command, _count)
     add_preflight(command)

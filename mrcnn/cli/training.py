@@ -24,6 +24,7 @@ from mrcnn.run_record import BEST_NAME, REPORT_NAME
 from mrcnn.weights.info import CLASS_LAYERS, MASK_RCNN, WeightsInfo, inspect_weights
 
 _DEFAULT_NAME = "mrcnn"
+_DEFAULT_AUGMENTATION = "flip"
 _MOST_VALIDATION_STEPS = 50
 
 
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         )
     plan = training_plan(args, info if resumes else None)
     values |= {"NAME": name, "NUM_CLASSES": train_set.num_classes}
+    stored_augmentation = values.get("AUGMENTATION") if goes_on else None
+    values["AUGMENTATION"] = args.augmentation or stored_augmentation or _DEFAULT_AUGMENTATION
     if not classes_match:
         values["CLASS_WEIGHTS"] = None
     values |= monitoring_values(args, None if val_set is None else val_set.num_images, values if goes_on else {})
@@ -59,7 +62,6 @@ def run(args: argparse.Namespace) -> int:
         config = make_config(info, values, settings)
 
     start_backend(args.verbose)
-    from mrcnn.data.augmentation import Flip
     from mrcnn.model import MaskRCNN
 
     model = MaskRCNN("training", config, info.path.parents[1] if resumes else args.logs)
@@ -77,7 +79,6 @@ def run(args: argparse.Namespace) -> int:
             learning_rate=plan.learning_rate or config.LEARNING_RATE,
             epochs=plan.epochs,
             layers=plan.layers,
-            augmentation=Flip() if args.augmentation == "flip" else None,
             verbose=PROGRESS[args.progress],
             preflight_seconds=args.preflight,
         )

@@ -43,7 +43,20 @@ class AugmentationError(ValueError):
     """An augmentation that cannot be used, or gave back something other than an image with its masks."""
 
 
-class ImgaugAugmentation:
+class _OneAtATime:
+    """Has a lock, which does not go into pickles."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
+
+class ImgaugAugmentation(_OneAtATime):
     """An imgaug augmenter, or anything with its methods `to_deterministic` and `augment_image`, as an augmentation.
 
     Masks follow only the augmenters of `GEOMETRIC_AUGMENTERS` and those derived from imgaug's own of them; the
@@ -72,8 +85,7 @@ class ImgaugAugmentation:
         self.augmenter = augmenter
         self.__name__ = type(augmenter).__name__
         self._options = {"hooks": _GeometryOnly()} if _accepts(augmenter.augment_image, None, hooks=None) else {}
-        # Making it deterministic moves the augmenter's own random state.
-        self._lock = threading.Lock()
+        super().__init__()  # the lock, for making it deterministic moves the augmenter's own random state
 
     def __call__(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Pair:
         seed = int(rng.integers(1, 2**31 - 1))
@@ -103,7 +115,7 @@ class ImgaugAugmentation:
         return np.abs(moved[..., :count] - moved[..., -1:]) < np.abs(moved[..., :count] - moved[..., -2:-1])
 
 
-class KeywordAugmentation:
+class KeywordAugmentation(_OneAtATime):
     """A callable `(image=[H, W, C], masks=list of N [H, W] uint8) -> dict` of the same names, as albumentations has
     them, as an augmentation.
 
@@ -124,7 +136,7 @@ class KeywordAugmentation:
             )
         self.transform = transform
         self.__name__ = getattr(transform, "__name__", _name(transform))
-        self._lock = threading.Lock()
+        super().__init__()
 
     def __call__(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Pair:
         count = masks.shape[2]
@@ -195,7 +207,7 @@ def _refuse_lost_masks(augmenter: Any) -> None:
         raise AugmentationError(
             f"Masks cannot follow {_listed(lost)}: their image would move without them. They follow "
             f"{', '.join(sorted(GEOMETRIC_AUGMENTERS))} and what imgaug derives from these. Use those, "
-            "mrcnn.data.augmentation's own (Flip, Rotate90, Affine), albumentations, or a callable "
+            "mrcnn.data.augmentation's own (Flip, Rotate90, Affine, ScaleJitter), albumentations, or a callable "
             "(image, masks, rng) -> (image, masks)."
         )
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _TABLE_CHANNELS = (2, 3, 4)
 
 # How much red, green and blue count in luminance, in thousandths.
-_LUMINANCE = (299, 587, 114)
+LUMINANCE = (299, 587, 114)
 
 # What masks of detections can be given as; see `place_masks`.
 MASK_FORMS = ("bool", "rle", "polygons", "none")
@@ -116,9 +116,9 @@ def as_channels(image: Any, channel_count: int) -> np.ndarray:
 def _luminance(image: np.ndarray) -> np.ndarray:
     """An RGB image [H, W, 3] -> [H, W, 1] of its type."""
     if image.dtype.kind == "f":
-        values = image @ np.array(_LUMINANCE, np.float64) / sum(_LUMINANCE)
+        values = image @ np.array(LUMINANCE, np.float64) / sum(LUMINANCE)
     else:  # in whole numbers, so that equal channels stay what they are to the last bit
-        values = (image @ np.array(_LUMINANCE, np.int64) + sum(_LUMINANCE) // 2) // sum(_LUMINANCE)
+        values = (image @ np.array(LUMINANCE, np.int64) + sum(LUMINANCE) // 2) // sum(LUMINANCE)
     return values.astype(image.dtype)[:, :, None]
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mrcnn.data.augmentation import Augmentation, as_augmentation, augment
+from mrcnn.data.augmentation import Another, Augmentation, Labeled, as_augmentation, augment_labeled
 from mrcnn.data.dataset import Dataset, DatasetError
+from mrcnn.data.mask_boxes import instances_first
 from mrcnn.data.molding import (
     ImageMeta,
     as_channels,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from mrcnn.config import Config
 
 Sample = dict[str, np.ndarray]
+
+# Draws at random for another image of the same source, before all of them are listed.
+_GUESSES = 20
 
 
 def load_image_gt(
@@ -70,11 +74,11 @@ def load_image_gt(
     rng = np.random.default_rng(0) if rng is None else rng
     augmentation = as_augmentation(augmentation)
     check_dataset(dataset, config)
-    image = as_channels(dataset.load_image(image_id), config.IMAGE_CHANNEL_COUNT)
-    masks, class_ids = _check_masks(dataset, image_id, image.shape, dataset.load_mask(image_id))
+    image, masks, class_ids = _load(dataset, config, image_id)
+    another = other_images(dataset, config, image_id)
     late = getattr(augmentation, "after_resizing", False)
     if augmentation is not None and not late:
-        image, masks = augment(augmentation, image, masks, rng)
+        image, masks, class_ids = augment_labeled(augmentation, image, masks, class_ids, rng, another)
 
     original_shape = image.shape
     mode = config.IMAGE_RESIZE_MODE
@@ -90,7 +94,7 @@ def load_image_gt(
     check_molded_size(image.shape, mode)
     masks = resize_mask(masks, scale, padding, crop, config.MASK_GRID)
     if late:
-        image, masks = augment(augmentation, image, masks, rng, keep_size=True)
+        image, masks, class_ids = augment_labeled(augmentation, image, masks, class_ids, rng, another, keep_size=True)
 
     boxes = extract_bboxes(masks)
     visible = boxes.any(axis=1)
@@ -103,6 +107,43 @@ def load_image_gt(
     active[dataset.source_class_ids[dataset.image_info[image_id]["source"]]] = 1
     meta = ImageMeta(image_id, original_shape, image.shape, window, scale, active)
     return image, meta.to_array(), class_ids, boxes, masks
+
+
+def _load(dataset: Dataset, config: Config, image_id: int) -> Labeled:
+    """Image [H, W, C], masks [H, W, N] bool and class ids [N] int32, as the dataset has them."""
+    image = as_channels(dataset.load_image(image_id), config.IMAGE_CHANNEL_COUNT)
+    masks, class_ids = _check_masks(dataset, image_id, image.shape, dataset.load_mask(image_id))
+    # All that follows goes instance by instance.
+    return image, np.moveaxis(instances_first(masks), 0, -1), class_ids
+
+
+def other_images(dataset: Dataset, config: Config, image_id: int) -> Another:
+    """What loads random images of the source of image `image_id`, for augmentations that want another.
+
+    Raises (when called):
+        DatasetError: an image that cannot be loaded; it is named.
+    """
+    infos = dataset.image_info
+    source = infos[image_id]["source"]
+
+    def draw(rng: np.random.Generator) -> int:
+        for _ in range(_GUESSES):
+            number = int(rng.integers(len(infos)))
+            if infos[number]["source"] == source:
+                return number
+        return int(rng.choice([number for number, info in enumerate(infos) if info["source"] == source]))
+
+    def another(rng: np.random.Generator) -> Labeled:
+        number = draw(rng)
+        try:
+            return _load(dataset, config, number)
+        except Exception as error:
+            raise DatasetError(
+                f"Another image that augmentation asked for, {number} ({dataset.image_reference(number)}): "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    return another
 
 
 def check_dataset(dataset: Dataset, config: Config) -> None:

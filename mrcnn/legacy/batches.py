@@ -15,12 +15,12 @@ import numpy as np
 
 from mrcnn.config import Config
 from mrcnn.data import rpn_targets
-from mrcnn.data.augmentation import as_augmentation
-from mrcnn.data.augmentation import augment as apply_augmentation
+from mrcnn.data.augmentation import as_augmentation, augment_labeled
 from mrcnn.data.dataset import Dataset, DatasetError
 from mrcnn.data.image_meta import ImageMeta
 from mrcnn.data.masks import extract_bboxes, minimize_mask
 from mrcnn.data.resizing import resize_image, resize_mask
+from mrcnn.data.samples import other_images
 from mrcnn.legacy.draws import NumpyDraws, PythonDraws, new_generator
 from mrcnn.legacy.functions import mold_image
 from mrcnn.legacy.rois import build_detection_targets, generate_random_rois
@@ -66,8 +66,10 @@ def load_image_gt(
     if masks.size == class_ids.size == 0:  # a dataset without masks gives them no size
         masks, class_ids = np.zeros((*image.shape[:2], 0), bool), np.zeros(0, np.int32)
     late = getattr(augmentation, "after_resizing", False)
+    another = other_images(dataset, config, image_id)
     if augmentation is not None and not late:
-        image, masks = apply_augmentation(augmentation, image, masks.astype(bool, copy=False), new_generator())
+        masks = masks.astype(bool, copy=False)
+        image, masks, class_ids = augment_labeled(augmentation, image, masks, class_ids, new_generator(), another)
     original_shape = image.shape
     image, window, scale, padding, crop = resize_image(
         image, config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM, config.IMAGE_MIN_SCALE, config.IMAGE_RESIZE_MODE,
@@ -80,7 +82,9 @@ def load_image_gt(
             image, masks = np.fliplr(image), np.fliplr(masks)
     if late:
         masks = masks.astype(bool, copy=False)
-        image, masks = apply_augmentation(augmentation, image, masks, new_generator(), keep_size=True)
+        image, masks, class_ids = augment_labeled(
+            augmentation, image, masks, class_ids, new_generator(), another, keep_size=True
+        )
 
     visible = np.any(masks, axis=(0, 1))
     masks, class_ids = masks[:, :, visible].astype(bool, copy=False), class_ids[visible]

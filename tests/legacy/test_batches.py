@@ -12,7 +12,7 @@ import pytest
 from mrcnn import model as modellib
 from mrcnn import utils
 from mrcnn.config import Config
-from mrcnn.data.augmentation import AugmentationError
+from mrcnn.data.augmentation import AugmentationError, Compose, CopyPaste
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.samples import SampleMaker
 from tests import golden
@@ -131,6 +131,17 @@ def test_augmentation_follows_numpys_generator():
         np.random.seed(seed)
         found.append(modellib.load_image_gt(dataset, config_of(), 0, augmentation=shift)[3].tolist())
     assert found[0] == found[1] != found[2]
+
+
+def test_augmentation_that_wants_another_image():
+    dataset, found = dataset_of(1, 3), []
+    for seed in range(6):
+        np.random.seed(seed)
+        loaded = modellib.load_image_gt(dataset, config_of(), 0, augmentation=Compose([CopyPaste(1, most=1)]))
+        found.append((loaded[2].tolist(), loaded[0].max()))
+    # On the object of image 0, one pasted lies on it in parts or hides it whole.
+    assert {image for _, image in found} == {0, 1} and all(len(ids) <= 2 for ids, _ in found)
+    assert {2, 3} & {ids[-1] for ids, _ in found}
 
 
 class Imgaug:
