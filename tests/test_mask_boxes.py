@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mrcnn.data.mask_boxes import empty_masks, extract_bboxes, instances_first, sample_masks
+from mrcnn.data.mask_boxes import empty_masks, extract_bboxes, instances_first, sample_masks, take_masks
 
 
 def layouts(masks):
@@ -48,6 +48,8 @@ def test_boxes_and_sampling_of_all_layouts(dtype):
             output = empty_masks(len(rows) + 2, len(columns) + 1, masks.shape[2], dtype)
             sample_masks(layout, rows, columns, output[1:])
             np.testing.assert_array_equal(output[1 : len(rows) + 1, : len(columns)], masks[rows][:, columns])
+            chosen = rng.permutation(masks.shape[2])[: rng.integers(masks.shape[2] + 1)]
+            np.testing.assert_array_equal(take_masks(layout, plain_boxes(masks), chosen), masks[..., chosen])
             assert not output[0].any() and not output[len(rows) + 1 :].any() and not output[:, len(columns) :].any()
 
 

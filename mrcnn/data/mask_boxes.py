@@ -86,6 +86,24 @@ def _any_of_columns(mask: np.ndarray) -> np.ndarray:
     return mask.any(axis=1)
 
 
+def take_masks(mask: np.ndarray, boxes: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Some of the masks: mask[:, :, chosen], of which only what lies in their boxes is copied.
+
+    Args:
+        mask: [H, W, N].
+        boxes: [N, 4] of `extract_bboxes`.
+        chosen: [n] numbers of instances.
+
+    Returns:
+        [H, W, n], a view of memory laid out [n, H, W].
+    """
+    output = empty_masks(*mask.shape[:2], len(chosen), mask.dtype)
+    for target, number in enumerate(chosen):
+        y1, x1, y2, x2 = boxes[number]
+        output[y1:y2, x1:x2, target] = mask[y1:y2, x1:x2, number]
+    return output
+
+
 def sample_masks(mask: np.ndarray, rows: np.ndarray, columns: np.ndarray, output: np.ndarray) -> None:
     """output[y, x] = mask[rows[y], columns[x]], of each instance where it has its box.
 

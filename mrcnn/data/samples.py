@@ -14,7 +14,7 @@ import numpy as np
 
 from mrcnn.data.augmentation import Another, Augmentation, Labeled, as_augmentation, augment_labeled
 from mrcnn.data.dataset import Dataset, DatasetError
-from mrcnn.data.mask_boxes import instances_first
+from mrcnn.data.mask_boxes import instances_first, take_masks
 from mrcnn.data.molding import (
     ImageMeta,
     as_channels,
@@ -97,9 +97,9 @@ def load_image_gt(
         image, masks, class_ids = augment_labeled(augmentation, image, masks, class_ids, rng, another, keep_size=True)
 
     boxes = extract_bboxes(masks)
-    visible = boxes.any(axis=1)
-    if not visible.all():
-        masks, class_ids, boxes = masks[:, :, visible], class_ids[visible], boxes[visible]
+    visible = np.flatnonzero(boxes.any(axis=1))
+    if len(visible) < len(boxes):
+        masks, class_ids, boxes = take_masks(masks, boxes, visible), class_ids[visible], boxes[visible]
     if config.USE_MINI_MASK if use_mini_mask is None else use_mini_mask:
         masks = minimize_mask(boxes, masks, config.MINI_MASK_SHAPE)
 
