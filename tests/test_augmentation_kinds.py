@@ -97,6 +97,19 @@ def test_a_pixel_is_not_lost_where_pixels_are_moved_whole():
 # Turning.
 
 
+@pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (5, np.uint16), (1, np.float32), (2, np.int64)])
+def test_quarter_turns(channels, dtype):
+    image, masks = painted(np.random.default_rng(0), 30, 50)
+    image = np.arange(30 * 50 * channels).reshape(30, 50, channels).astype(dtype)
+    found = set()
+    for seed in range(20):
+        new_image, new_masks = Rotate90()(image, masks, np.random.default_rng(seed))
+        (turns,) = (t for t in range(4) if np.array_equal(new_image, np.rot90(image, t)))
+        np.testing.assert_array_equal(new_masks, np.rot90(masks, turns))
+        found.add(turns)
+    assert found == {0, 1, 2, 3}
+
+
 @pytest.mark.parametrize("turns", [-1, 0, 1, 2, 3])
 def test_rotate_by_right_angles_is_exact(turns):
     image, masks = painted(np.random.default_rng(1))

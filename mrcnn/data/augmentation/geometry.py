@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mrcnn.data.augmentation.arguments import between, probability, sides
-from mrcnn.data.augmentation.pixels import mirror, through_opencv, warp
+from mrcnn.data.augmentation.pixels import mirror, through_opencv, turn, warp
 from mrcnn.data.augmentation_adapters import Pair
 from mrcnn.data.mask_boxes import empty_masks, extract_bboxes, sample_masks
 from mrcnn.data.resizing import nearest
@@ -36,7 +36,20 @@ class Rotate90:
 
     def __call__(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> Pair:
         turns = int(rng.integers(4))
-        return np.rot90(image, turns), np.rot90(masks, turns)
+        return turn(image, turns), _turned(masks, turns)
+
+
+def _turned(masks: np.ndarray, turns: int) -> np.ndarray:
+    """np.rot90(masks, turns), of the parts in their boxes."""
+    if turns == 0:
+        return masks
+    height, width, count = masks.shape
+    output = empty_masks(*((width, height) if turns % 2 else (height, width)), count)
+    for number, (y1, x1, y2, x2) in enumerate(extract_bboxes(masks).tolist()):
+        top, left = {1: (width - x2, y1), 2: (height - y2, width - x2), 3: (x1, height - y2)}[turns]
+        part = np.rot90(masks[y1:y2, x1:x2, number], turns)
+        output[top : top + part.shape[0], left : left + part.shape[1], number] = part
+    return output
 
 
 class Affine:

@@ -74,6 +74,14 @@ def mirror(image: np.ndarray, upside_down: bool, sideways: bool) -> np.ndarray:
     return image[:: -1 if upside_down else 1, :: -1 if sideways else 1]
 
 
+def turn(image: np.ndarray, turns: int) -> np.ndarray:
+    """[H, W, C] turned counterclockwise by so many right angles, 0 to 3."""
+    if image.dtype in _TYPES and turns:
+        code = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)[turns - 1]
+        return through_opencv(image, lambda part: cv2.rotate(part, code))
+    return np.rot90(image, turns)
+
+
 def warp(image: np.ndarray, masks: np.ndarray, matrix: np.ndarray, height: int, width: int) -> Pair:
     """An affine map of an image, bilinear, and of its masks, by nearest neighbors, into a frame. What comes in from
     outside is black and no object.
