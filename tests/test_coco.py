@@ -9,7 +9,8 @@ from pycocotools import mask as coco_mask
 
 from mrcnn.data.coco import CocoDataset
 from mrcnn.data.dataset import DatasetError
-from mrcnn.data.segmentations import decode_segmentation
+from mrcnn.data.mask_boxes import extract_bboxes
+from mrcnn.data.segmentations import decode_segmentation, segmentation_crop
 
 # pycocotools' own, under numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -195,6 +196,25 @@ def test_polygons_match_pycocotools_and_a_simple_rule():
         inside = (sides >= 0).all(0) | (sides <= 0).all(0)
         outline = np.abs(triangle - triangle[[1, 2, 0]]).sum()
         assert (mask != inside).sum() <= outline
+
+
+def test_crops_of_polygons_are_what_pycocotools_draws():
+    """Parts over each other, over the border of the image, outside of it, too thin for a pixel."""
+    rng, empty = np.random.default_rng(0), 0
+    for _ in range(300):
+        height, width = (int(side) for side in rng.integers(1, 50, 2))
+        corners = rng.integers(3, 12, rng.integers(1, 4))
+        scale, place = rng.choice([0.3, 5, 40, 90]), rng.uniform(-20, 60, 2)
+        polygons = [(place + rng.normal(0, scale, (count, 2))).round(2).ravel().tolist() for count in corners]
+        polygons = [np.clip(polygon, -9 * min(height, width), 9 * min(height, width)).tolist() for polygon in polygons]
+        wanted = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
+        np.testing.assert_array_equal(decode_segmentation(polygons, height, width), wanted)
+        crop, top, left = segmentation_crop(polygons, height, width)
+        y1, x1, y2, x2 = extract_bboxes(wanted[..., None])[0].tolist()
+        np.testing.assert_array_equal(crop, wanted[y1:y2, x1:x2])
+        assert (top, left) == (y1, x1)
+        empty += crop.size == 0
+    assert 20 < empty < 200
 
 
 def test_instances_without_a_pixel_are_left_out(load, content):

@@ -16,7 +16,8 @@ import numpy as np
 from mrcnn.data.content import Content, some
 from mrcnn.data.dataset import Dataset, DatasetError
 from mrcnn.data.images import read_image
-from mrcnn.data.segmentations import decode_segmentation
+from mrcnn.data.mask_boxes import empty_masks
+from mrcnn.data.segmentations import segmentation_crop
 
 
 class CocoDataset(Dataset):
@@ -133,14 +134,18 @@ class CocoDataset(Dataset):
         if "annotations" not in info:
             return super().load_mask(image_id)
         height, width = info["height"], info["width"]
-        masks = np.zeros((height, width, len(info["annotations"])), bool)
-        class_ids = np.zeros(masks.shape[2], np.int32)
-        for i, annotation in enumerate(info["annotations"]):
-            masks[..., i] = decode_segmentation(annotation["segmentation"], height, width)
+        crops, class_ids = [], []
+        for annotation in info["annotations"]:
+            crop = segmentation_crop(annotation["segmentation"], height, width)
+            if crop[0].size == 0:
+                continue
             class_id = self.map_source_class_id(f"{info['source']}.{annotation['category_id']}")
-            class_ids[i] = -class_id if annotation.get("iscrowd") else class_id
-        visible = masks.any(axis=(0, 1))
-        return masks[..., visible], class_ids[visible]
+            class_ids.append(-class_id if annotation.get("iscrowd") else class_id)
+            crops.append(crop)
+        masks = empty_masks(height, width, len(crops))
+        for i, (crop, top, left) in enumerate(crops):
+            masks[top : top + crop.shape[0], left : left + crop.shape[1], i] = crop
+        return masks, np.array(class_ids, np.int32)
 
 
 def _subset(categories: dict[int, str], wanted: Iterable[int | str], path: Path) -> dict[int, str]:

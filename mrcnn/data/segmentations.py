@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn.data.content import Kind, short
-from mrcnn.data.rle import decompress, encode_masks
+from mrcnn.data.rle import decode_crop, decompress, encode_masks
 
 # Polygon points may lie outside the image, but the time to fill a polygon grows with its outline.
 _FARTHEST = 10
@@ -33,16 +33,31 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarra
     Raises:
         SegmentationError: a segmentation that is not well formed, or is for another size.
     """
+    crop, top, left = segmentation_crop(segmentation, height, width)
+    mask = np.zeros((height, width), bool)
+    mask[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    return mask
+
+
+def segmentation_crop(segmentation: Any, height: int, width: int) -> tuple[np.ndarray, int, int]:
+    """The part of that mask that its pixels lie in, made without the rest.
+
+    Returns:
+        The mask [h, w] bool within its tightest box, the box's first row and its first column. Without rows and columns
+        where the mask is empty.
+
+    Raises:
+        SegmentationError: as `decode_segmentation`.
+    """
     check_segmentation(segmentation, height, width)
     if isinstance(segmentation, dict):
-        # Not through pycocotools, which reads beyond the end of runs that do not cover the image.
-        runs = run_lengths(segmentation, height, width)
-        values = np.arange(len(runs)) % 2 == 1
-        return np.repeat(values, runs).reshape(width, height).T
+        return decode_crop(segmentation)
     from pycocotools import mask as coco_mask
 
-    polygons = [[float(v) for v in polygon] for polygon in segmentation]
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))).astype(bool)
+    # Where pycocotools rounds hangs on a point's place in the image, so they are given to it as they are. It is its
+    # decoding that takes the time, of all pixels of the image.
+    polygons = [np.asarray(polygon, np.float64) for polygon in segmentation]
+    return decode_crop(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
 
 
 def check_segmentation(segmentation: Any, height: int, width: int) -> None:
