@@ -254,8 +254,15 @@ def test_preview(planted, tmp_path, capsys):
     assert picture.shape[0] > 3 * 320 and 2 * 320 < picture.shape[1] < 3 * 320
     planted.annotate(1, [[1, 1, 9, 9]])
     planted.save()
-    assert run(*argv, "--augment", "none") == 0
-    assert "1 entries of" in capsys.readouterr().err
+    pictures = {}
+    for name in ("none", "flip", "standard", "strong"):
+        assert run(*argv, "--augment", name) == 0
+        assert "1 entries of" in capsys.readouterr().err
+        pictures[name] = (tmp_path / "preview.png").read_bytes()
+    assert len(set(pictures.values())) == 4
+    assert run(*argv, "--config", "AUGMENTATION=strong") == 0
+    assert (tmp_path / "preview.png").read_bytes() == pictures["strong"]
+    capsys.readouterr()
     assert run(*argv[:2], "--out", tmp_path / "preview.gif") == 1
     assert "A picture is saved as" in error_line(capsys)
     planted.images, planted.annotations = [], []

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mrcnn
-from mrcnn.cli.data_options import ANNOTATIONS, IMAGES, add_data, add_format, add_preflight
+from mrcnn.cli.data_options import ANNOTATIONS, IMAGES, add_augmentation, add_data, add_format, add_preflight
 from mrcnn.cli.devices import add_devices, device_settings
 from mrcnn.cli.optimization import add_optimization
 from mrcnn.cli.report_options import add_monitoring, add_report
@@ -191,12 +191,7 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
         help="the last epoch, counted from the very first (default: 10)",
     )
     command.add_argument("--learning-rate", metavar="X", type=_positive, help="default: LEARNING_RATE of the config")
-    command.add_argument(
-        "--augment", "--augmentation", dest="augmentation", choices=("none", "flip", "standard", "strong"),
-        help="random changes of training images. flip (default): mirror half of them left-right; standard: that, "
-        "colors, and a scale of 0.8 to 1.25; strong: a scale of 0.1 to 2 instead, and objects of other images pasted, "
-        "for long training",
-    )  # fmt: skip
+    add_augmentation(command)
     add_monitoring(command, _count)
     add_preflight(command)
     add_optimization(command, _count)

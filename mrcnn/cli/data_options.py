@@ -8,7 +8,7 @@ from typing import Any
 
 ANNOTATIONS = "annotation file or folder: COCO, VIA, labelme, YOLO, Pascal VOC, CVAT or masks, see docs/data.md"
 IMAGES = "folder of its images (default: where the format has them)"
-
+DEFAULT_AUGMENTATION = "flip"
 
 _WRITTEN = ("coco", "yolo", "labelme")
 
@@ -33,6 +33,16 @@ def add_format(command: argparse.ArgumentParser, split: bool = True) -> None:
         command.add_argument("--split", metavar="NAME", help="part of the set, such as val, if the path holds several")
     else:
         command.set_defaults(split=None)
+
+
+def add_augmentation(command: argparse.ArgumentParser) -> None:
+    """Add --augment; without it, `augmentation` is None, which stands for `DEFAULT_AUGMENTATION`."""
+    command.add_argument(
+        "--augment", "--augmentation", dest="augmentation", choices=("none", "flip", "standard", "strong"),
+        help="random changes of training images. flip (default): mirror half of them left-right; standard: that, "
+        "colors, and a scale of 0.8 to 1.25; strong: a scale of 0.1 to 2 instead, and objects of other images pasted, "
+        "for long training",
+    )  # fmt: skip
 
 
 def add_data(
@@ -168,10 +178,7 @@ def _add_preview(commands: Any, count: Callable[[str], int]) -> argparse.Argumen
     _add_path(command)
     _add_weights(command)
     command.add_argument("--out", metavar="FILE", default="preview.png", help="picture to write (default: preview.png)")
-    command.add_argument(
-        "--augment", "--augmentation", dest="augmentation", choices=("flip", "none"), default="flip",
-        help="flip: mirror half of the images left-right (default)",
-    )  # fmt: skip
+    add_augmentation(command)
     command.add_argument("--count", metavar="N", type=count, default=16, help="images, drawn by chance (default: 16)")
     command.add_argument("--draws", metavar="N", type=count, default=1, help="samples of each image (default: 1)")
     command.add_argument("--seed", metavar="N", type=int, default=0, help="of chance (default: 0)")

@@ -15,6 +15,7 @@ from mrcnn.cli.configuration import (
     start_backend,
     stored_values,
 )
+from mrcnn.cli.data_options import DEFAULT_AUGMENTATION
 from mrcnn.cli.optimization import optimization_settings, resume_command
 from mrcnn.cli.reporting import PROGRESS, monitoring_values
 from mrcnn.cli.resuming import checkpoint_to_resume, training_plan
@@ -24,7 +25,6 @@ from mrcnn.run_record import BEST_NAME, REPORT_NAME
 from mrcnn.weights.info import CLASS_LAYERS, MASK_RCNN, WeightsInfo, inspect_weights
 
 _DEFAULT_NAME = "mrcnn"
-_DEFAULT_AUGMENTATION = "flip"
 _MOST_VALIDATION_STEPS = 50
 
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     plan = training_plan(args, info if resumes else None)
     values |= {"NAME": name, "NUM_CLASSES": train_set.num_classes}
     stored_augmentation = values.get("AUGMENTATION") if goes_on else None
-    values["AUGMENTATION"] = args.augmentation or stored_augmentation or _DEFAULT_AUGMENTATION
+    values["AUGMENTATION"] = args.augmentation or stored_augmentation or DEFAULT_AUGMENTATION
     if not classes_match:
         values["CLASS_WEIGHTS"] = None
     values |= monitoring_values(args, None if val_set is None else val_set.num_images, values if goes_on else {})

@@ -6,7 +6,8 @@ import argparse
 
 from mrcnn.cli import CommandError, note
 from mrcnn.cli.data.common import configured, content_of
-from mrcnn.data.augmentation import Flip
+from mrcnn.cli.data_options import DEFAULT_AUGMENTATION
+from mrcnn.data.augmentation import recipe
 from mrcnn.data.coco import CocoDataset
 from mrcnn.drawing import require_picture_name, save_picture
 
@@ -26,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
     config = configured(args, dataset.num_classes)
     from mrcnn.data_pictures import training_sheet
 
-    augmentation = Flip() if args.augmentation == "flip" else None
+    named = dict(args.config).get("AUGMENTATION", args.augmentation or DEFAULT_AUGMENTATION)
+    augmentation = recipe(named)
     sheet = training_sheet(dataset, config, augmentation, args.count, args.draws, args.seed, content.path.name)
     print(f"Wrote {save_picture(args.out, sheet)}.")
     return 0

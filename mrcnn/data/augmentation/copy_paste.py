@@ -80,7 +80,7 @@ class CopyPaste:
 
         image, covered = image.copy(), np.zeros(image.shape[:2], bool)
         for piece in pasted:
-            image[piece.here][piece.shape] = other_image[piece.there][piece.shape]
+            np.copyto(image[piece.here], other_image[piece.there], where=piece.shape[..., None])
             covered[piece.here] |= piece.shape
         left = self._visible(masks, (0, 0), image.shape, covered)
         new_masks = empty_masks(*image.shape[:2], len(left) + len(pasted))
