@@ -15,11 +15,14 @@ import keras
 from keras import ops
 
 from mrcnn import weights
-from mrcnn.habits import eagerly, tell_once
+from mrcnn.habits import eagerly, explain_missing, tell_once
 from mrcnn.weights.info import is_backbone
 
 # Layers of the heads by the layer that cuts out their ROIs.
 _HEADS = {"roi_align_classifier": "mrcnn_class_", "roi_align_mask": "mrcnn_mask"}
+_OWN_NUMBERS = "The five losses are shown as they are; for a number of your own write a Keras callback."
+
+explain_missing(keras.backend, ops)
 
 
 @keras.saving.register_keras_serializable("mrcnn")
@@ -140,10 +143,18 @@ class Network(keras.Model):
         """False: training and inference are told apart by the argument `training` of a call."""
         return False
 
+    @uses_learning_phase.setter
+    def uses_learning_phase(self, value: Any) -> None:
+        tell_once("keras_model.uses_learning_phase = ...", "has no effect: the argument `training` of a call decides.")
+
     @property
     def metrics_tensors(self) -> list[Any]:
         """An empty list that nothing looks at; the five losses are metrics already."""
         return _Unheard()
+
+    @metrics_tensors.setter
+    def metrics_tensors(self, value: Any) -> None:
+        tell_once("keras_model.metrics_tensors = ...", f"has no effect. {_OWN_NUMBERS}")
 
     def add_loss(self, loss: Any) -> None:
         """As Keras's inside `call`; a tensor of the graph cannot be added."""
@@ -157,10 +168,7 @@ class Network(keras.Model):
 
     def add_metric(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: Keras 3 has no such method."""
-        tell_once(
-            "keras_model.add_metric",
-            "has no effect. The five losses are shown as they are; for a number of your own write a Keras callback.",
-        )
+        tell_once("keras_model.add_metric", f"has no effect. {_OWN_NUMBERS}")
 
     def _make_predict_function(self) -> None:
         _tell_of_functions("_make_predict_function", "detect may be called from any thread")
@@ -202,10 +210,7 @@ def load_by_name(
 
 class _Unheard(list):
     def append(self, item: Any) -> None:
-        tell_once(
-            "keras_model.metrics_tensors.append",
-            "has no effect. The five losses are shown as they are; for a number of your own write a Keras callback.",
-        )
+        tell_once("keras_model.metrics_tensors.append", f"has no effect. {_OWN_NUMBERS}")
 
 
 class _HeadLayer:
@@ -257,4 +262,4 @@ def _without_queue(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tell_of_functions(name: str, why: str) -> None:
-    tell_once(f"keras_model.{name}", f"is not needed, and does nothing: {why}.", stacklevel=3)
+    tell_once(f"keras_model.{name}", f"is not needed, and does nothing: {why}.")

@@ -273,6 +273,8 @@ def test_the_generator_methods_of_keras_2(nothing_told):
         (lambda network: network._make_test_function(), "does nothing"),
         (lambda network: network.metrics_tensors.append(1), "write a Keras callback"),
         (lambda network: network.add_metric(1, name="mine"), "write a Keras callback"),
+        (lambda network: setattr(network, "metrics_tensors", []), "write a Keras callback"),
+        (lambda network: setattr(network, "uses_learning_phase", True), "the argument `training` of a call decides"),
     ],
 )
 def test_habits_without_effect_are_told_once(model, nothing_told, habit, advice):
@@ -283,6 +285,7 @@ def test_habits_without_effect_are_told_once(model, nothing_told, habit, advice)
         warnings.simplefilter("error")
         habit(model.keras_model)
         assert model.keras_model.uses_learning_phase is False
+        assert model.keras_model.metrics_tensors == []
 
 
 def test_a_compile_of_ones_own(trainable):
