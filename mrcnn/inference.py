@@ -174,7 +174,8 @@ class Detector:
         verbose: int = 0,
         masks: str = "bool",
     ) -> list[Result]:
-        """As `detect`, of molded images [B, h, w, C] and their metas [B, 12 + K] (see `mold_inputs`)."""
+        """As `detect`, of molded images [B, h, w, C] and their metas [B, 12 + K] (see `mold_inputs`); but rois and
+        masks are in pixels of the molded images, padding and all, as the ground truth of `load_image_gt` is."""
         _check_form(masks)
         prepared = [
             _Prepared(None, np.asarray(molded, np.float32), np.asarray(meta))
@@ -240,9 +241,8 @@ class Detector:
         if self.min_confidence is not None:
             sure = detections[:, 5] >= self.min_confidence
             detections, class_masks = detections[sure], class_masks[sure]
-        meta = ImageMeta.from_array(prepared.meta)
-        shape = meta.original_image_shape
-        boxes, class_ids, scores, kept = place_boxes(detections, shape, prepared.molded.shape, meta.window)
+        shape, window = prepared.place
+        boxes, class_ids, scores, kept = place_boxes(detections, shape, prepared.molded.shape, window)
         result: Result = {"rois": boxes, "class_ids": class_ids, "scores": scores}
         if masks != "none":
             result["masks"] = place_masks(class_masks[kept], boxes, shape, masks)
@@ -253,11 +253,19 @@ class Detector:
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """An image, molded [h, w, C] with its meta [12 + K]."""
+    """An image (None: it came molded), molded [h, w, C] with its meta [12 + K]."""
 
     image: Any
     molded: np.ndarray
     meta: np.ndarray
+
+    @property
+    def place(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Shape of the image that its result is for, and where in the molded image that one lies."""
+        if self.image is None:
+            return self.molded.shape, (0, 0, *self.molded.shape[:2])
+        meta = ImageMeta.from_array(self.meta)
+        return meta.original_image_shape, meta.window
 
 
 def anchor_cache(config: Config) -> Callable[[tuple[int, int]], tuple[np.ndarray, np.ndarray]]:

@@ -262,7 +262,7 @@ class MaskRCNN:
     def detect_molded(
         self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0, masks: str = "bool"
     ) -> list[dict[str, Any]]:
-        """As `detect`, of images that `mold_inputs` has molded."""
+        """As `detect`, of images that `mold_inputs` has molded, in whose pixels the results are."""
         return self.detector.detect_molded(molded_images, image_metas, verbose, masks)
 
     @property

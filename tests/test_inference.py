@@ -117,10 +117,21 @@ def test_min_confidence_leaves_out_what_scores_less():
     assert min(other["scores"].min() for other in everything) < 0.5
 
 
-def test_detect_molded_is_the_second_half_of_detect():
-    detector, images = Detector(FakeEngine(), SmallConfig()), make_images(shapes=[(64, 64, 3)] * 3)
-    molded, metas, _ = mold_inputs(images, detector.config)
-    assert_same(detector.detect_molded(molded, metas), detector.detect(images))
+def test_detect_molded_answers_in_pixels_of_the_molded_image():
+    """As ground truth of `load_image_gt` is: a script measures one against the other."""
+    engine = FakeEngine()
+    detector, images = Detector(engine, SmallConfig()), make_images(shapes=[(48, 100, 3)] * 3)
+    molded, metas, windows = mold_inputs(images, detector.config)
+    assert molded.shape == (3, 64, 192, 3) and windows.tolist() == [[0, 29, 64, 162]] * 3  # enlarged, and padded
+    found = detector.detect_molded(molded, metas)
+    for result, (raw, _) in zip(found, engine.run(molded, metas.astype(np.float32), molded), strict=True):
+        boxes = np.rint(raw[:, :4] * (63, 191, 63, 191) + (0, 0, 1, 1))
+        seen = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        np.testing.assert_array_equal(result["rois"], boxes[seen])
+        assert result["masks"].shape == (64, 192, seen.sum())
+        for n, (y1, x1, y2, x2) in enumerate(result["rois"]):
+            assert result["masks"][y1:y2, x1:x2, n].sum() == result["masks"][:, :, n].sum()
+    assert sum(result["masks"].sum() for result in found)
     assert "masks" not in detector.detect_molded(molded, metas, masks="none")[0]
     assert detector.detect_molded(molded[:0], metas[:0]) == []
 

@@ -56,10 +56,20 @@ def test_mold_inputs_golden(name):
     golden.check(f"{name} windows", windows, data["windows"])
     golden.check(f"{name} input_anchors", model.get_anchors(molded.shape[1:])[None], data["input_anchors"], atol=1e-7)
     assert model.anchors.shape == data["input_anchors"].shape[1:]  # these are in pixels
-    by_parts = model.detect_molded(molded, metas)[0]
-    whole = model.detect([data["image0"]])[0]
-    for key in whole:
-        np.testing.assert_array_equal(by_parts[key], whole[key])
+
+
+def test_detect_molded_answers_in_pixels_of_the_molded_image():
+    data, model = golden.load("e2e_r50_b1"), golden_model("e2e_r50_b1")
+    image = data["image0"][:80, :60]  # to be enlarged, and padded
+    molded, metas, windows = model.mold_inputs([image])
+    found, whole = model.detect_molded(molded, metas)[0], model.detect([image])[0]
+    assert len(whole["rois"])
+    assert found["masks"].shape == (*molded.shape[1:3], len(found["rois"]))
+    scale, origin = metas[0, 11], np.tile(windows[0][:2], 2)
+    assert scale > 1 and origin.any()
+    for box, score in zip(whole["rois"], whole["scores"], strict=True):
+        same = np.argmin(np.abs(found["scores"] - score))
+        np.testing.assert_allclose(found["rois"][same], box * scale + origin, atol=2)
 
 
 def test_detect_takes_any_number_of_images_of_any_size(rng):
