@@ -35,16 +35,17 @@ _SUBPIXEL_BITS = 4  # OpenCV takes coordinates as integers with so many bits aft
 
 
 def apply_mask(image: np.ndarray, mask: np.ndarray, color: Sequence[float], alpha: float = 0.5) -> np.ndarray:
-    """Blend `color` into `image` [H, W, 3] where `mask` [H, W] is set. The image is changed, and returned.
+    """Blend `color` into the first three channels of `image` [H, W, C] where `mask` [H, W] is set. The image is
+    changed, and returned.
 
     Raises:
-        ValueError: the mask is not of the image's size.
+        ValueError: the mask is not of the image's size, or the image has fewer channels.
     """
     mask = np.asarray(mask)
-    if image.ndim != 3 or mask.shape != image.shape[:2]:
+    if image.ndim != 3 or image.shape[2] < 3 or mask.shape != image.shape[:2]:
         raise ValueError(f"The mask must be [H, W] of the image [H, W, 3]. Received: {mask.shape}, {image.shape}.")
     box = _extent(mask)
-    _fill(image[box], mask[box] > 0, np.asarray(color) * 255, alpha)
+    _fill(image[box][..., :3], mask[box] > 0, np.asarray(color) * 255, alpha)
     return image
 
 

@@ -60,18 +60,16 @@ def display_images(
 
     Args:
         images: uint8 pictures or single-channel arrays of any size.
-        titles: one for each image.
+        titles: one for each image, or more.
         cmap, norm, interpolation: as for matplotlib's `imshow`.
 
     Raises:
-        ValueError: no images, or another number of titles.
+        ValueError: fewer titles than images.
     """
-    if len(images) == 0:
-        raise ValueError("display_images needs at least one image. Received: none.")
     if cols < 1:
         raise ValueError(f"cols must be at least 1. Received: {cols}.")
-    _require_lengths(images=images, titles=titles)
-    rows = -(-len(images) // cols)
+    _require_enough(len(images), titles=titles)
+    rows = -(-max(len(images), 1) // cols)
     figure = pyplot().figure(figsize=(14, 14 * rows / cols))
     for i, image in enumerate(images):
         ax = figure.add_subplot(rows, cols, i + 1)
@@ -111,30 +109,26 @@ def display_instances(
         masks: [H, W, N]; may be None.
         class_ids: [N].
         class_names: names by class id.
-        scores: [N].
+        scores: [N], or more.
         title, figsize: of a figure made here; `ax` to draw on instead.
         show_mask, show_bbox: whether to show masks and boxes.
-        colors: one for each instance.
-        captions: texts in place of names and scores.
+        colors: one for each instance, or more.
+        captions: texts in place of names and scores, one for each instance, or more.
 
     Returns:
         The axes drawn on.
 
     Raises:
-        ValueError: the arguments differ in number or size, or a class has no name.
+        ValueError: boxes, masks and class ids differ in number or size, there are fewer of the others, or a class has
+            no name.
     """
     boxes = np.asarray(boxes).reshape(-1, 4)
     _require_lengths(
-        boxes=boxes,
-        class_ids=class_ids,
-        scores=scores,
-        captions=captions,
-        masks=None if masks is None else np.moveaxis(np.asarray(masks), -1, 0),
+        boxes=boxes, class_ids=class_ids, masks=None if masks is None else np.moveaxis(np.asarray(masks), -1, 0)
     )
+    _require_enough(len(boxes), scores=scores, captions=captions, colors=colors)
     if colors is None:
         colors = instance_colors(len(boxes))
-    if len(colors) < len(boxes):
-        raise ValueError(f"colors must hold one for each of {len(boxes)} instances. Received: {len(colors)}.")
     if len(boxes) == 0:
         print("No instances to display.")
     picture = as_rgb(image)
@@ -337,21 +331,17 @@ def draw_boxes(
         masks: [H, W, N].
         captions: one for each refined box, or each box where there are no refined ones.
         visibilities: for each box 0 (gray, dashed, and not the refined one), 1 (dashed) or 2 (solid).
+        What there are more of than `boxes` (than `refined_boxes`, where these are all) is left out.
 
     Raises:
-        ValueError: neither kind of box, or arguments that differ in number.
+        ValueError: neither kind of box, or too few of the other arguments.
     """
     known = refined_boxes if boxes is None else boxes
     if known is None:
         raise ValueError("draw_boxes needs boxes, refined_boxes or both. Received neither.")
     count = len(known)
-    _require_lengths(
-        boxes=known,
-        refined_boxes=refined_boxes,
-        captions=captions,
-        visibilities=visibilities,
-        masks=None if masks is None else np.moveaxis(np.asarray(masks), -1, 0),
-    )
+    masks = None if masks is None else np.moveaxis(np.asarray(masks), -1, 0)
+    _require_enough(count, refined_boxes=refined_boxes, captions=captions, visibilities=visibilities, masks=masks)
     picture = as_rgb(image)
     ax, own = axes(ax, (12, 12))
     ax.set_title(title, pad=20)
@@ -370,7 +360,7 @@ def draw_boxes(
         if captions is not None:
             add_text(ax, known[i] if refined_boxes is None else refined_boxes[i], captions[i], color)
         if masks is not None:
-            add_mask(ax, picture, np.asarray(masks)[:, :, i], color)
+            add_mask(ax, picture, masks[i], color)
     ax.imshow(picture)
     return finish(ax, own)
 
@@ -392,3 +382,11 @@ def _require_lengths(**parts: Any) -> None:
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise ValueError(f"These must be equal in number. Received: {told}.")
+
+
+def _require_enough(count: int, **parts: Any) -> None:
+    """Raise ValueError unless each part that is there has one for each of `count`. More are fine: scripts make some for
+    all that they have, and show a few."""
+    short = [f"{name} {len(part)}" for name, part in parts.items() if part is not None and len(part) < count]
+    if short:
+        raise ValueError(f"There must be one for each of {count}. Received: {', '.join(short)}.")

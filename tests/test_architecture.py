@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "mrcnn.losses": ["config", "ops"],
     "mrcnn.network": ["config", "data.image_meta", "layers", "losses", "ops"],
     "mrcnn.data": ["config", "files", "ops.anchors", "ops.boxes"],  # the numpy side of ops
-    "mrcnn.weights": ["files"],
+    "mrcnn.weights": ["files", "habits"],
     "mrcnn.folding": ["layers"],
     "mrcnn.frozen_norms": ["folding", "layers"],
     "mrcnn.bundle": ["config", "files"],

@@ -203,6 +203,7 @@ def test_grayscale_and_other_channels():
         (np.ones((60, 80, 1)), [1.5], r"Received: float64"),
         (np.ones((60, 80, 2)), [1, 7], r"source 'arrays': \[1, 2, 3\].*Received: \[7\]"),
         (np.ones((60, 80, 1)), [0], r"Received: \[0\]"),
+        (np.zeros((60, 80, 1)), [7], r"Received: \[7\]"),
     ],
 )
 def test_masks_that_do_not_fit(masks, class_ids, message):
@@ -242,6 +243,16 @@ def test_image_without_objects_is_a_negative_example(use_mini_mask):
     assert not sample["input_gt_boxes"].any()
     assert sample["input_gt_masks"].shape == ((56, 56, 8) if use_mini_mask else (128, 128, 8))
     assert not sample["input_gt_masks"].any()
+
+
+def test_an_empty_mask_of_the_background_is_no_object():
+    """As datasets say that an image has none."""
+    image, masks = np.zeros((60, 80, 3), np.uint8), rectangles(np.random.default_rng(0), count=2)
+    nothing = np.zeros((60, 80, 1))
+    dataset = ArrayDataset([image] * 2, [nothing, np.dstack([masks, nothing])], [np.zeros(1), [1, 2, 0]])
+    with BatchLoader(dataset, config_of(), shuffle=False) as loader:
+        class_ids = next(loader)["input_gt_class_ids"]
+    np.testing.assert_array_equal(class_ids, [[0] * 8, [1, 2, *[0] * 6]])
 
 
 def test_more_instances_than_fit_are_drawn_at_random():

@@ -95,6 +95,18 @@ def test_default_load_mask_warns_and_is_empty(two_sources):
     assert class_ids.dtype == np.int32
 
 
+def test_images_that_a_load_mask_leaves_to_the_base_class_have_no_objects():
+    class Mine(Dataset):
+        def load_mask(self, image_id):
+            return super().load_mask(image_id)
+
+    with pytest.warns(
+        UserWarning, match=r"^Mine\.load_mask leaves images to Dataset\.load_mask: those have no"
+    ) as told:
+        assert Mine().load_mask(0)[0].shape[2] == 0
+    assert told[0].filename == __file__
+
+
 def test_class_map_is_accepted_with_a_warning():
     with pytest.warns(UserWarning, match="class_map has no effect"):
         Dataset({"a": 1})

@@ -291,8 +291,15 @@ def test_apply_mask_and_draw_box_change_the_image(scene):
     before = work.copy()
     visualize.apply_mask(work, np.zeros_like(mask), (1, 1, 1))
     assert np.array_equal(work, before)
+    for wrong in (mask[:50], mask[None]):
+        with pytest.raises(ValueError, match="must be"):
+            visualize.apply_mask(work, wrong, (1, 1, 1))
     with pytest.raises(ValueError, match="must be"):
-        visualize.apply_mask(work, mask[:50], (1, 1, 1))
+        visualize.apply_mask(work[..., :1], mask, (1, 1, 1))
+    for transparent in (np.dstack([image, image[..., :1]]), np.dstack([image, image[..., :1]]).astype(np.float32)):
+        visualize.apply_mask(transparent, mask, (1, 0.5, 0))
+        assert np.abs(transparent[..., :3].astype(int) - expected).max() <= 1
+        assert np.array_equal(transparent[..., 3], image[..., 0])
 
     work = np.zeros((20, 20, 3), np.uint8)
     assert visualize.draw_box(work, (5, 6, 15, 16), [10, 20, 30]) is work
@@ -374,8 +381,18 @@ def test_display_instances_mistakes(scene):
     image, result = scene
     with pytest.raises(ValueError, match="boxes 3, class_ids 2, masks 3"):
         visualize.display_instances(image, result["rois"], result["masks"], [1, 2], NAMES)
-    with pytest.raises(ValueError, match="colors must hold one for each of 3"):
-        visualize.display_instances(image, result["rois"], result["masks"], [1, 2, 1], NAMES, colors=[(1, 0, 0)])
+    few = {"colors": [(1, 0, 0)], "scores": [0.5, 0.4], "captions": []}
+    with pytest.raises(ValueError, match="each of 3. Received: scores 2, captions 0, colors 1"):
+        visualize.display_instances(image, result["rois"], result["masks"], [1, 2, 1], NAMES, **few)
+
+
+def test_what_scripts_make_for_more_instances_than_they_show(scene):
+    image, result = scene
+    two = result["rois"][:2], result["masks"][..., :2], [1, 2]
+    ax = visualize.display_instances(image, *two, NAMES, [0.9, 0.8, 0.7], captions="abc", colors=[(1, 0, 0)] * 9)
+    assert [text.get_text() for text in ax.texts] == ["a", "b"]
+    ax = visualize.draw_boxes(image, two[0], result["rois"], result["masks"], "abcd", visibilities=[1, 1, 7])
+    assert [text.get_text() for text in ax.texts] == ["a", "b"]
 
 
 def test_display_differences(scene):
@@ -402,10 +419,10 @@ def test_display_images(scene):
     assert len(figure.axes) == 5
     assert figure.axes[4].get_title() == "e"
     rendered(figure)
-    with pytest.raises(ValueError, match="images 1, titles 2"):
-        visualize.display_images([image], ["a", "b"])
-    with pytest.raises(ValueError, match="at least one image"):
-        visualize.display_images([])
+    assert len(visualize.display_images([image], ["a", "b"]).axes) == 1
+    with pytest.raises(ValueError, match="each of 2. Received: titles 1"):
+        visualize.display_images([image, image], ["a"])
+    assert not visualize.display_images([]).axes
 
 
 def test_display_top_masks(scene):
@@ -444,8 +461,8 @@ def test_draw_boxes(scene):
     assert len(visualize.draw_boxes(image, refined_boxes=boxes).patches) == 3
     with pytest.raises(ValueError, match="Received neither"):
         visualize.draw_boxes(image)
-    with pytest.raises(ValueError, match="boxes 3, captions 1"):
-        visualize.draw_boxes(image, boxes, captions=["a"])
+    with pytest.raises(ValueError, match="each of 3. Received: captions 1, masks 2"):
+        visualize.draw_boxes(image, boxes, captions=["a"], masks=result["masks"][..., :2])
     with pytest.raises(ValueError, match="0, 1 or 2. Received: 3"):
         visualize.draw_boxes(image, boxes, visibilities=[1, 2, 3])
 

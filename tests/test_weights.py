@@ -296,7 +296,11 @@ def test_exclude(saved):
     model, path = saved
     refused(miniature(), path, r"'mrcn_mask', which is no layer .*Did you mean mrcnn_mask", exclude=["mrcn_mask"])
     refused(miniature(), path, "'backbone'", exclude="backbone")
+    refused(miniature(), path, "'a', 'b', which are no layer", exclude=["a", "b"])
     other = miniature(seed=2)
+    with pytest.warns(UserWarning, match=r"'mrcn_mask', which is no layer .*Did you mean mrcnn_mask") as told:
+        assert load_weights(other, path, exclude=["conv1", "mrcn_mask"]).excluded == ("conv1",)
+    assert told[0].filename == __file__
     report = load_weights(other, path, exclude="rpn_model")
     assert report.excluded == ("rpn_bbox_pred", "rpn_class_raw", "rpn_conv_shared")
     assert load_weights(other, path, exclude=None).excluded == ()

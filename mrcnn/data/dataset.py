@@ -169,7 +169,12 @@ class Dataset:
             class_ids: [N] int32, numbers of their classes; negative for a crowd (a region of many instances
                 of that class, from which no background is learned).
         """
-        warnings.warn(f"{type(self).__name__} does not override load_mask: its images have no objects.", stacklevel=2)
+        name = type(self).__name__
+        if type(self).load_mask is Dataset.load_mask:
+            told = f"{name} does not override load_mask: its images have no objects."
+        else:
+            told = f"{name}.load_mask leaves images to Dataset.load_mask: those have no objects."
+        warnings.warn(told, stacklevel=2)
         return np.zeros((0, 0, 0), bool), np.zeros(0, np.int32)
 
     def _image(self, image_id: int) -> dict[str, Any]:

@@ -185,6 +185,10 @@ def _check_masks(
             f"load_mask must return one whole number in class_ids for each of its {masks.shape[2]} masks. "
             f"Received: {class_ids.dtype}, shape {class_ids.shape}."
         )
+    background = class_ids == 0
+    if background.any():  # datasets say "no object" with one mask that is empty, of the background
+        kept = ~background | masks.any(axis=(0, 1))
+        masks, class_ids = masks[:, :, kept], class_ids[kept]
     source = dataset.image_info[image_id]["source"]
     allowed = dataset.source_class_ids[source]
     strange = sorted(set(np.abs(class_ids).tolist()) - (set(allowed) - {0}))

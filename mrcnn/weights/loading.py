@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from mrcnn.files import atomic_path
+from mrcnn.habits import script_level
 from mrcnn.weights.channels import adapt_kernel, first_kernel, rule_in_words
 from mrcnn.weights.contents import (
     KERAS3,
@@ -109,7 +110,7 @@ def load_weights(
             weights too) or in that of Keras 3 (`.weights.h5`). The contents decide, not the name. float16 and
             float64 arrays are cast to the variable's dtype.
         exclude: names of layers to leave as they are, such as those that depend on the number of classes. The
-            name of a nested model stands for its layers.
+            name of a nested model stands for its layers. A warning tells of names that no layer has.
         only: "backbone" loads the backbone alone and pays no attention to pyramid, RPN and heads, in model or
             file: for the files of ImageNet classifiers. All of the backbone must be there.
         adapt_channels: True: the first kernel of a file for RGB images is made to fit a model for images of other
@@ -122,8 +123,8 @@ def load_weights(
     Raises:
         FileNotFoundError: there is no such file.
         WeightsError: the file cannot be read, or does not fit (`.report` holds the report then, and the
-            message the likely cure), or holds NaN or infinity, or `exclude` names nothing that exists. The
-            model is as it was.
+            message the likely cure), or holds NaN or infinity, or nothing that `exclude` names exists. The model
+            is as it was.
     """
     path = Path(path)
     if only not in (None, "backbone"):
@@ -234,14 +235,21 @@ def _excluded(
     wanted = [exclude] if isinstance(exclude, str) else list(exclude or ())
     ours = layer_names(model)
     known = {*ours, *contents.names, *_WEIGHTLESS}
+    strange = [name for name in wanted if name not in known]
+    if strange:
+        near = {match: None for name in strange for match in difflib.get_close_matches(str(name), sorted(known), n=3)}
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        names = ", ".join(map(repr, strange))
+        told = (
+            f"exclude names {names}, which {'is' if len(strange) == 1 else 'are'} no layer of the model or of {path}."
+        )
+        if len(strange) == len(wanted):
+            raise WeightsError(told + hint)
+        warnings.warn(told + hint, stacklevel=script_level())  # for one of many the original did without a word
     excluded: set[str] = set()
     for name in wanted:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), sorted(known), n=3)
-            hint = f" Did you mean {', '.join(near)}?" if near else ""
-            raise WeightsError(f"exclude names {name!r}, which is no layer of the model or of {path}.{hint}")
-        excluded.add(name)
-        excluded.update(ours.get(name, ()))
+        if name in known:
+            excluded.update((name, *ours.get(name, ())))
     return excluded
 
 
