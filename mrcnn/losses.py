@@ -55,7 +55,7 @@ def rpn_bbox_loss(target_bbox: Any, rpn_match: Any, rpn_bbox: Any) -> Any:
     """
     positive = rpn_match[..., 0] == 1
     row = ops.cumsum(ops.cast(positive, "int32"), axis=-1) - 1
-    targets = gather(target_bbox, ops.clip(row, 0, target_bbox.shape[1] - 1))
+    targets = gather(target_bbox, ops.clip(row, 0, ops.shape(target_bbox)[1] - 1))
     weights = ops.cast(positive, "float32")[..., None] * ops.ones((4,))
     return _mean(smooth_l1(targets, rpn_bbox), weights)
 

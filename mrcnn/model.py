@@ -36,6 +36,9 @@ from mrcnn.runs import newest_checkpoint, step_of, time_and_epoch
 
 __all__ = ["MaskRCNN", "log", *names.__all__]
 
+# Attributes with anchors by the shape of the image, normalized and in pixels; scripts empty the first.
+_ANCHOR_CACHES = ("_anchor_cache", "_pixel_anchors")
+
 
 class MaskRCNN:
     """A Mask R-CNN model: built, loaded, trained, run.
@@ -62,6 +65,18 @@ class MaskRCNN:
         ValueError: an unknown mode, or an argument that cannot be.
     """
 
+    # For subclasses whose `__init__` does what the original's did, and calls none.
+    engine = "keras"
+    precision = "float32"
+    threads: int | None = None
+    epoch = 0
+    log_dir: str | None = None
+    checkpoint_path: str | None = None
+    anchors: np.ndarray | None = None
+    _resume_from: Path | None = None
+    _detector: Detector | None = None
+    _anchor_lock = threading.Lock()
+
     def __init__(
         self,
         mode: str,
@@ -84,17 +99,17 @@ class MaskRCNN:
         self.threads = threads
         self.config = config
         self.model_dir = str(model_dir)
-        self.epoch = 0
-        self.log_dir: str | None = None
-        self.checkpoint_path: str | None = None
-        self.anchors: np.ndarray | None = None
-        self._resume_from: Path | None = None
-        self._detector: Detector | None = None
-        self._anchor_cache: dict[tuple[int, ...], np.ndarray] = {}  # normalized anchors by the shape of the image
-        self._pixel_anchors: dict[tuple[int, ...], np.ndarray] = {}
-        self._anchor_lock = threading.Lock()
+        self._anchor_cache: dict[tuple[int, ...], np.ndarray] = {}
         self.set_log_dir()
         self.keras_model = self.build(mode, config)
+
+    @property
+    def keras_model(self) -> keras.Model:
+        return self._keras_model
+
+    @keras_model.setter
+    def keras_model(self, network: keras.Model) -> None:
+        self._keras_model, self._detector = training.as_network(network, self.mode, self.config), None
 
     @eagerly
     def build(self, mode: str, config: Config) -> keras.Model:
@@ -301,11 +316,12 @@ class MaskRCNN:
         Those of the last few shapes are kept in `_anchor_cache`."""
         shape = tuple(int(side) for side in image_shape)
         with self._anchor_lock:
-            normalized, pixels = self._anchor_cache.get(shape), self._pixel_anchors.get(shape)
+            kept_normalized, kept_pixels = (vars(self).setdefault(name, {}) for name in _ANCHOR_CACHES)
+            normalized, pixels = kept_normalized.get(shape), kept_pixels.get(shape)
             if normalized is None or pixels is None:
                 pixels = pyramid_anchors(self.config, shape[:2])
                 normalized = normalize_boxes(pixels, shape[:2])
-                for kept, value in ((self._anchor_cache, normalized), (self._pixel_anchors, pixels)):
+                for kept, value in ((kept_normalized, normalized), (kept_pixels, pixels)):
                     kept[shape] = value
                     while len(kept) > ANCHOR_SETS_KEPT:
                         kept.pop(next(iter(kept)), None)

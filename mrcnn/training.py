@@ -94,6 +94,18 @@ class TrainingModel(Network):
         return self.get_metrics_result()
 
 
+def as_network(network: keras.Model, mode: str, config: Config) -> keras.Model:
+    """A network that a project's `build` gave, as `MaskRCNN` runs one: of a class of Keras's own, it is made a
+    `Network` of the same layers, and for training a `TrainingModel` with its objective."""
+    if type(network).__module__.partition(".")[0] == "keras":
+        kind = TrainingModel if mode == "training" else Network
+        network = kind(network.inputs, network.outputs, name=network.name)
+    if isinstance(network, TrainingModel) and not hasattr(network, "loss_means"):
+        with network.data_parallel.building():
+            network.configure(config.LOSS_WEIGHTS, config.WEIGHT_DECAY)
+    return network
+
+
 def stage_pattern(layers: str) -> str:
     """The regular expression of a stage ("heads", "3+", "4+", "5+", "all"), or `layers` itself, checked.
 
@@ -326,7 +338,7 @@ class Batches(keras.utils.PyDataset):
         batch = next(self.loader)
         self._next = index + 1
         size, found = self._model.inputs[0].shape[1:], batch["input_image"].shape[1:]
-        if tuple(found) != tuple(size):
+        if any(side not in (None, length) for side, length in zip(size, found, strict=True)):
             raise ConfigError(
                 f"The network was built for training images of {size[0]} x {size[1]} (Config.IMAGE_SHAPE), and "
                 f"they come out as {found[0]} x {found[1]}. Use IMAGE_RESIZE_MODE 'square' or 'crop'."

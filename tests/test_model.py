@@ -8,13 +8,16 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from mrcnn import training
 from mrcnn.config import Config
+from mrcnn.keras_model import Network
 from mrcnn.model import MaskRCNN
 from mrcnn.weights import WeightsError, inspect_weights
 from tests import golden, make_h5
 from tests.shapes import ShapesConfig
+from tests.small import SmallConfig
 
 
 @cache
@@ -27,6 +30,13 @@ def golden_model(name):
 @cache
 def shapes_model():
     return MaskRCNN("inference", ShapesConfig(), "logs")
+
+
+@cache
+def small_model():
+    model = MaskRCNN("inference", SmallConfig(), "logs")
+    golden.fill_small(model.keras_model)
+    return model
 
 
 @pytest.mark.backends
@@ -277,6 +287,42 @@ def test_train_calls_what_a_subclass_overrides(tmp_path, no_training):
         ["mrcnn_mask", "kernel"],
         ["mrcnn_mask", "bias"],
     ]
+
+
+def test_a_subclass_whose_init_calls_none_of_ours(tmp_path, rng):
+    """Forks of the original did so, to change what it does."""
+
+    class Mine(MaskRCNN):
+        def __init__(self, mode, config, model_dir):
+            self.mode = mode
+            self.config = config
+            self.model_dir = model_dir
+            self.set_log_dir()
+            self.keras_model = self.build(mode=mode, config=config)
+
+    model, other = Mine("inference", SmallConfig(), str(tmp_path)), small_model()
+    other.save_weights(tmp_path / "mine.h5")
+    assert model.load_weights(str(tmp_path / "mine.h5"), by_name=True).complete
+    image = rng.integers(0, 255, (50, 64, 3), dtype=np.uint8)
+    found, expected = model.detect([image])[0], other.detect([image])[0]
+    assert len(expected["rois"])
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+    assert model.epoch == 0 and model.anchors.shape == other.anchors.shape
+    with pytest.raises(FileNotFoundError):
+        model.find_last()
+
+
+def test_a_network_that_is_put_in_the_place_of_another_is_what_detects(rng):
+    model = small_model()
+    image, network = rng.integers(0, 255, (50, 64, 3), dtype=np.uint8), model.keras_model
+    assert len(model.detect([image])[0]["rois"])
+    model.keras_model = keras.Model(network.inputs, [ops.zeros_like(network.outputs[0]), *network.outputs[1:]])
+    assert isinstance(model.keras_model, Network)  # of the same layers, and with the old names of methods
+    assert model.keras_model.get_layer("conv1") is network.get_layer("conv1")
+    assert not len(model.detect([image])[0]["rois"])
+    model.keras_model = network
+    assert model.keras_model is network
 
 
 def test_anchors_are_kept_by_shape():

@@ -68,6 +68,7 @@ def on_one_and_two(folder, fields):
         pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"TRAIN_BN": None}, marks=pytest.mark.slow),
         pytest.param({"EMA_DECAY": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"own_network": True}, marks=pytest.mark.slow),
     ],
     ids=lambda fields: ",".join(fields) or "validation",
 )

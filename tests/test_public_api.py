@@ -96,6 +96,16 @@ def test_attributes_of_instances(tmp_path):
         assert not missing, f"{name} lacks {missing}"
 
 
+def test_classes_that_projects_derive_from_are_what_they_were():
+    import keras
+
+    from mrcnn.model import BatchNorm
+    from mrcnn.parallel_model import ParallelModel
+
+    assert issubclass(BatchNorm, keras.layers.BatchNormalization)
+    assert issubclass(ParallelModel, keras.Model)
+
+
 def test_the_list_is_compared_with_what_is_there():
     """The checks see what they are for: another order, another default, an argument too many, one that is missing."""
     check_signature(lambda a, b=1, *, c=2: None, "(a, b=1)")

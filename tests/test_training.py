@@ -7,20 +7,23 @@ import os
 import re
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import keras
+import keras.layers as KL
 import numpy as np
 import pytest
 from keras import ops
 
+from mrcnn import model as modellib
 from mrcnn import training
 from mrcnn.callbacks import TrainingError
 from mrcnn.config import LOSS_NAMES, ConfigError
 from mrcnn.data.augmentation import Brightness, Flip
 from mrcnn.data.batches import BatchError, BatchLoader
 from mrcnn.evaluation import evaluate
-from mrcnn.model import MaskRCNN
+from mrcnn.model import MaskRCNN, data_generator
 from mrcnn.network import build_network
 from tests import golden
 from tests.backbones import five_convolutions
@@ -28,6 +31,7 @@ from tests.shapes import Shapes, ShapesConfig
 
 # Minutes on JAX and PyTorch on a CPU: there in `make test-all` only. (Marking twice for all backends says nothing new.)
 SLOW_BUT_ON_TENSORFLOW = pytest.mark.backends if keras.backend.backend() == "tensorflow" else pytest.mark.slow
+SLOW_ON_JAX = pytest.mark.slow if keras.backend.backend() == "jax" else pytest.mark.backends
 
 
 class QuickConfig(ShapesConfig):
@@ -116,6 +120,121 @@ def test_overfits_eight_images(tmp_path):
 
 def loader_threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("mrcnn-loader")]
+
+
+@pytest.mark.backends
+@SLOW_ON_JAX
+@pytest.mark.usefixtures("untraced")
+def test_fit_generator_of_a_data_generator(tmp_path):
+    """As scripts trained that did without `train`."""
+    model = MaskRCNN("training", QuickConfig(), tmp_path)
+    network = model.keras_model
+    before = {weight.path: ops.convert_to_numpy(weight) for weight in network.weights}
+    model.set_trainable(r"(mrcnn\_.*)", verbose=0)
+    model.compile(0.01, 0.9)
+    batches = [data_generator(Shapes(3, size=64), model.config, shuffle=True, batch_size=2) for _ in range(2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # which is told once
+        history = network.fit_generator(
+            batches[0], initial_epoch=1, epochs=2, steps_per_epoch=2, validation_data=batches[1], validation_steps=1,
+            callbacks=[], max_queue_size=100, workers=0, use_multiprocessing=True, verbose=0,
+        )  # fmt: skip
+    assert history.epoch == [1]
+    assert set(history.history) == {f"{part}{name}" for part in ("", "val_") for name in ("loss", *LOSS_NAMES)}
+    assert all(np.isfinite(values[0]) for values in history.history.values())
+    assert all(history.history[name][0] > 0 for name in ("val_loss", "rpn_class_loss", "mrcnn_class_loss"))
+    moved = {
+        weight.path.split("/")[-2]
+        for weight in network.weights
+        if not np.array_equal(ops.convert_to_numpy(weight), before[weight.path])
+    }
+    assert "mrcnn_class_logits" in moved and all(name.startswith("mrcnn_") for name in moved)
+
+
+class OfParts(MaskRCNN):
+    """Builds its network of the original's parts, as the original did, and gives a plain Keras model."""
+
+    def build(self, mode, config):
+        size = tuple(config.IMAGE_SHAPE[:2])
+        image = KL.Input([None, None, config.IMAGE_SHAPE[2]], name="input_image")
+        image_meta = KL.Input([config.IMAGE_META_SIZE], name="input_image_meta")
+        rpn_match = KL.Input([None, 1], name="input_rpn_match", dtype="int32")
+        target_rpn_bbox = KL.Input([None, 4], name="input_rpn_bbox")
+        gt_class_ids = KL.Input([None], name="input_gt_class_ids", dtype="int32")
+        gt_boxes = KL.Input([None, 4], name="input_gt_boxes")
+        gt_masks = KL.Input([*config.MINI_MASK_SHAPE, None], name="input_gt_masks", dtype=bool)
+        inputs = [image, image_meta, rpn_match, target_rpn_bbox, gt_class_ids, gt_boxes, gt_masks]
+
+        _, c2, c3, c4, c5 = config.BACKBONE(image, stage5=True, train_bn=config.TRAIN_BN)
+        width = config.TOP_DOWN_PYRAMID_SIZE
+        p5 = KL.Conv2D(width, (1, 1), name="fpn_c5p5")(c5)
+        p4 = KL.Add()([KL.UpSampling2D(size=(2, 2))(p5), KL.Conv2D(width, (1, 1), name="fpn_c4p4")(c4)])
+        p3 = KL.Add()([KL.UpSampling2D(size=(2, 2))(p4), KL.Conv2D(width, (1, 1), name="fpn_c3p3")(c3)])
+        p2 = KL.Add()([KL.UpSampling2D(size=(2, 2))(p3), KL.Conv2D(width, (1, 1), name="fpn_c2p2")(c2)])
+        maps = [
+            KL.Conv2D(width, (3, 3), padding="SAME", name=f"fpn_p{level}")(x)
+            for level, x in zip((2, 3, 4, 5), (p2, p3, p4, p5), strict=True)
+        ]
+        p6 = KL.MaxPooling2D(pool_size=(1, 1), strides=2, name="fpn_p6")(maps[-1])
+
+        boxes = self.get_anchors(config.IMAGE_SHAPE)
+        boxes = np.broadcast_to(boxes, (config.BATCH_SIZE, *boxes.shape))
+        anchors = KL.Lambda(lambda x: ops.convert_to_tensor(boxes), name="anchors")(image)
+        rpn = modellib.build_rpn_model(config.RPN_ANCHOR_STRIDE, len(config.RPN_ANCHOR_RATIOS), width)
+        levels = zip(*[rpn([x]) for x in [*maps, p6]], strict=True)
+        names = ["rpn_class_logits", "rpn_class", "rpn_bbox"]
+        rpn_class_logits, rpn_class, rpn_bbox = (
+            KL.Concatenate(axis=1, name=name)(list(level)) for level, name in zip(levels, names, strict=True)
+        )
+        rpn_rois = modellib.ProposalLayer(
+            proposal_count=config.POST_NMS_ROIS_TRAINING, nms_threshold=config.RPN_NMS_THRESHOLD, name="ROI",
+            config=config,
+        )([rpn_class, rpn_bbox, anchors])  # fmt: skip
+        active = KL.Lambda(lambda x: modellib.parse_image_meta_graph(x)["active_class_ids"])(image_meta)
+        truth = [gt_class_ids, KL.Lambda(lambda x: modellib.norm_boxes_graph(x, size))(gt_boxes), gt_masks]
+        rois, class_ids, target_bbox, target_mask = modellib.DetectionTargetLayer(config, name="proposal_targets")(
+            [rpn_rois, *truth]
+        )
+        class_logits, mrcnn_class, mrcnn_bbox = modellib.fpn_classifier_graph(
+            rois, maps, image_meta, config.POOL_SIZE, config.NUM_CLASSES, train_bn=config.TRAIN_BN,
+            fc_layers_size=config.FPN_CLASSIF_FC_LAYERS_SIZE,
+        )  # fmt: skip
+        mrcnn_mask = modellib.build_fpn_mask_graph(
+            rois, maps, image_meta, config.MASK_POOL_SIZE, config.NUM_CLASSES, train_bn=config.TRAIN_BN
+        )
+        output_rois = KL.Lambda(lambda x: x * 1, name="output_rois")(rois)
+        losses = [
+            KL.Lambda(lambda x: modellib.rpn_class_loss_graph(*x), name="rpn_class_loss")(
+                [rpn_match, rpn_class_logits]
+            ),
+            KL.Lambda(lambda x: modellib.rpn_bbox_loss_graph(config, *x), name="rpn_bbox_loss")(
+                [target_rpn_bbox, rpn_match, rpn_bbox]
+            ),
+            KL.Lambda(lambda x: modellib.mrcnn_class_loss_graph(*x), name="mrcnn_class_loss")(
+                [class_ids, class_logits, active]
+            ),
+            KL.Lambda(lambda x: modellib.mrcnn_bbox_loss_graph(*x), name="mrcnn_bbox_loss")(
+                [target_bbox, class_ids, mrcnn_bbox]
+            ),
+            KL.Lambda(lambda x: modellib.mrcnn_mask_loss_graph(*x), name="mrcnn_mask_loss")(
+                [target_mask, class_ids, mrcnn_mask]
+            ),
+        ]
+        outputs = [rpn_class_logits, rpn_class, rpn_bbox, class_logits, mrcnn_class, mrcnn_bbox, mrcnn_mask, rpn_rois]
+        return keras.Model(inputs, [*outputs, output_rois, *losses], name="mask_rcnn")
+
+
+@pytest.mark.usefixtures("untraced")
+def test_a_network_of_the_originals_parts_trains(tmp_path):
+    values = {"STEPS_PER_EPOCH": 1, "VALIDATION_STEPS": 0, "RPN_CONV_SIZE": 512, "MASK_CONV_SIZE": 256}
+    model = OfParts("training", QuickConfig.from_dict(values), tmp_path)
+    assert isinstance(model.keras_model, training.TrainingModel)
+    kernel = model.keras_model.get_layer("rpn_model").get_layer("rpn_class_raw").kernel
+    before = ops.convert_to_numpy(kernel).copy()
+    history = model.train(Shapes(2, size=64), None, 0.01, 1, "all", verbose=0).history
+    assert set(history) == {"loss", *LOSS_NAMES} and all(np.isfinite(values[0]) for values in history.values())
+    assert (ops.convert_to_numpy(kernel) != before).any()
+    assert MaskRCNN("inference", model.config, tmp_path).load_weights(model.find_last()).complete
 
 
 @pytest.mark.usefixtures("untraced")

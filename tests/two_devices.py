@@ -58,11 +58,25 @@ def train(gpu_count: int, **fields: Any) -> dict[str, np.ndarray]:
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             losses.append([float(logs[name]) for name in sorted(logs)])
 
+    class OwnNetwork(MaskRCNN):
+        """As docs/interop.md has it: a network made of the one that there is, on all devices."""
+
+        def build(self, mode: str, config: Any) -> keras.Model:
+            network = super().build(mode, config)
+            with network.data_parallel.building():
+                *others, loss = network.outputs
+                scale = keras.layers.Dense(1, use_bias=False, name="mrcnn_scale")
+                loss = keras.ops.reshape(scale(keras.ops.reshape(loss, (1, 1))), ())
+                changed = type(network)(network.inputs, [*others, loss], name=network.name)
+            changed.data_parallel = network.data_parallel
+            return changed
+
     losses: list[list[float]] = []
     random.seed(1)  # what Keras draws its seeds from; its own function imports every framework
     # TensorBoard's callback imports TensorFlow, which takes longer than the rest on other backends.
     with tempfile.TemporaryDirectory() as folder, mock.patch("mrcnn.training.tensorboard", return_value=[]):
-        model = MaskRCNN("training", TwoConfig.from_dict(fields), folder)
+        kind = OwnNetwork if fields.pop("own_network", False) else MaskRCNN
+        model = kind("training", TwoConfig.from_dict(fields), folder)
         if fields.pop("GPU_COUNT", gpu_count) > 1:
             assert model.keras_model.data_parallel.count == gpu_count
         # Proposals near the anchors hardly feel the last bits, and with them the legacy ROIAlign: at the border of the
