@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn import config_checks as checks
+from mrcnn import config_habits as habits
 from mrcnn import config_pickling as pickling
 
 RESIZE_MODES = ("none", "square", "pad64", "crop")
@@ -51,7 +52,8 @@ class Config:
 
         config = NucleusConfig()
 
-    An attribute whose name nearly is a field's (`IMAGE_MAX_DIMM`) is refused; any other is kept as the user's own.
+    An attribute whose name nearly is a field's (`IMAGE_MAX_DIMM`) is refused, where a field of that value may have been
+    meant (see `mrcnn.config_habits`); any other is kept as the user's own.
 
     Raises:
         ConfigError: a value that cannot work, or a misspelled field.
@@ -88,7 +90,7 @@ class Config:
     # Classes, the background (class 0) included.
     NUM_CLASSES = 1
 
-    # Anchors: side in pixels for each of P2..P6; width / height ratios; 1 = at every cell.
+    # Anchors: side in pixels for each of P2..P6, or of the first ones; width / height ratios; 1 = at every cell.
     RPN_ANCHOR_SCALES = (32, 64, 128, 256, 512)
     RPN_ANCHOR_RATIOS = [0.5, 1, 2]
     RPN_ANCHOR_STRIDE = 1
@@ -213,7 +215,10 @@ class Config:
                 setattr(cls, name, staticmethod(vars(cls)[name]))
 
     def __init__(self) -> None:
-        self._refuse_near_misses()
+        slip = habits.misspelled(type(self), Config, (*self.fields(), *_DERIVED))
+        if slip is not None:
+            raise ConfigError(slip)
+        vars(self).update(habits.earlier_fields(self, Config))
         for name in _DERIVED:
             if hasattr(type(self), name) and not (name == "IMAGE_SHAPE" and self._rectangle_of_shape() is not None):
                 warnings.warn(
@@ -224,6 +229,7 @@ class Config:
         if self.IMAGE_RECTANGLE is None:
             self.IMAGE_RECTANGLE = self._rectangle_of_shape()
         self.validate()
+        habits.tell_of_values(self, _LEVELS, LOSS_NAMES)
         self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
         self.IMAGE_SHAPE = np.array([*(self.IMAGE_RECTANGLE or (side, side)), self.IMAGE_CHANNEL_COUNT])
@@ -276,11 +282,15 @@ class Config:
         return np.array([[math.ceil(height / s), math.ceil(width / s)] for s in self.BACKBONE_STRIDES])
 
     def validate(self) -> None:
-        """Check every field. Called when an instance is made and when a network is built from it.
+        """Check every field. Called when an instance is made, when a network is built from it and when it is trained.
+        Numbers of steps that are no whole ones are rounded up.
 
         Raises:
             ConfigError: names the field, the value received and what would do.
         """
+        for name in ("STEPS_PER_EPOCH", "VALIDATION_STEPS"):
+            if (steps := checks.whole(getattr(self, name))) is not getattr(self, name):
+                setattr(self, name, steps)
         for name in _COUNTS:
             _require(self, name, lambda v: checks.is_whole(v) and v >= 1, "a whole number of at least 1")
         _require(self, "GPUS", checks.is_gpu_list, checks.GPUS_WANTED)
@@ -326,10 +336,16 @@ class Config:
                 f"{self.TRAIN_ROIS_PER_IMAGE} x {self.ROI_POSITIVE_RATIO}."
             )
         for name, what in (("BACKBONE_STRIDES", "a stride"), ("RPN_ANCHOR_SCALES", "a scale")):
-            _require(self, name, lambda v: len(v) == len(_LEVELS) and all(n > 0 for n in v),
-                     f"{what} for each of the levels {', '.join(_LEVELS)}")  # fmt: skip
+            _require(self, name, lambda v: 0 < len(v) <= len(_LEVELS) and all(n > 0 for n in v),
+                     f"{what} for each of the levels {', '.join(_LEVELS)}, or of the first ones")  # fmt: skip
+        if len(self.RPN_ANCHOR_SCALES) > len(self.BACKBONE_STRIDES):
+            raise ConfigError(
+                "RPN_ANCHOR_SCALES must have no more numbers than BACKBONE_STRIDES. Received: "
+                f"{self.RPN_ANCHOR_SCALES!r}, BACKBONE_STRIDES {self.BACKBONE_STRIDES!r}."
+            )
         _require(self, "RPN_ANCHOR_RATIOS", lambda v: len(v) > 0 and all(r > 0 for r in v), "ratios above 0")
-        _require(self, "LOSS_WEIGHTS", lambda v: set(v) <= set(LOSS_NAMES), f"weights for {', '.join(LOSS_NAMES)}")
+        _require(self, "LOSS_WEIGHTS", lambda v: not checks.split_weights(v, LOSS_NAMES)[0],
+                 f"weights for {', '.join(LOSS_NAMES)}")  # fmt: skip
         _require(self, "CLASS_WEIGHTS", lambda v: checks.is_class_weights(v, self.NUM_CLASSES),
                  checks.CLASS_WEIGHTS_WANTED)  # fmt: skip
         _require(self, "FOCAL_GAMMA", checks.is_focal_gamma, "a number of at least 0")
@@ -364,20 +380,6 @@ class Config:
                     f"{name} must be a multiple of {SIZE_MULTIPLE}. Received: {value}.{nearest_sizes(value)}"
                 )
 
-    def _refuse_near_misses(self) -> None:
-        known = (*self.fields(), *_DERIVED)
-        for name in dir(type(self)):
-            if name in known or name.startswith("_") or name in vars(Config):
-                continue
-            if name.upper() in known and "_" in name:
-                raise ConfigError(f"Fields of Config are upper-case. Received: {name}. Did you mean {name.upper()}?")
-            near = [field for field in known if name.isupper() and checks.is_slip(name, field)]
-            if near:
-                raise ConfigError(
-                    f"{type(self).__name__}.{name} is no field of Config. Did you mean {near[0]}? "
-                    "(An attribute of your own needs a name less like a field's.)"
-                )
-
 
 def nearest_sizes(value: Any) -> str:
     """ " Nearest: 960, 1024." for 1000: the sizes on both sides that the network can halve six times."""
@@ -395,4 +397,4 @@ def _require(config: Config, name: str, holds: Callable[[Any], bool], wanted: st
     except (TypeError, ValueError):
         fine = False
     if not fine:
-        raise ConfigError(f"{name} must be {wanted}. Received: {value!r}.")
+        raise ConfigError(f"{name} must be {wanted}. Received: {value!r}.{habits.about_field(config, name)}")

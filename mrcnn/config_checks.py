@@ -81,6 +81,13 @@ def rectangle_of(image_shape: Any, channel_count: int) -> tuple[int, int] | None
     return int(shape[0]), int(shape[1])
 
 
+def whole(value: Any) -> Any:
+    """A finite float, such as images / batch size, as the whole number from which on it is reached; else the value."""
+    if isinstance(value, float | np.floating) and math.isfinite(value):
+        return math.ceil(value)
+    return value
+
+
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number, and not True or False."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -110,8 +117,12 @@ def are_shares(value: Any) -> bool:
 
 def is_slip(name: str, field: str) -> bool:
     """Whether `name` is `field` mistyped: a letter wrong, missing or too many, or two in a long name. Names told apart
-    on purpose are not: by a number at the end, by their first letter, or short ones (NAMES beside NAME)."""
-    if len(field) <= 5 or name[0] != field[0] or name[-1].isdigit():
+    on purpose are not: by a number at the end, by their first letter, by MIN for MAX, or short ones (NAMES beside
+    NAME)."""
+    if len(field) <= 5 or name[:1] != field[0] or name[-1].isdigit():
+        return False
+    words, others = set(name.split("_")), set(field.split("_"))
+    if ("MIN" in words and "MAX" in others) or ("MAX" in words and "MIN" in others):
         return False
     allowed = 2 if len(field) > 10 else 1
     row = list(range(len(field) + 1))  # Levenshtein's distance, row by row
@@ -120,6 +131,13 @@ def is_slip(name: str, field: str) -> bool:
         for j, other in enumerate(field, start=1):
             row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (letter != other)))
     return row[-1] <= allowed
+
+
+def split_weights(weights: Any, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Keys of LOSS_WEIGHTS that are no names of losses: those that nearly are, and a project's own."""
+    strange = [str(key) for key in weights if key not in names]
+    slips = [key for key in strange if any(is_slip(key, name) or name.endswith(f"_{key}") for name in names)]
+    return slips, [key for key in strange if key not in slips]
 
 
 def plain(value: Any) -> Any:

@@ -154,12 +154,14 @@ def _build_training(config: Config, model_class: Callable[..., keras.Model]) -> 
 
 
 def _trunk(config: Config, image: Any) -> tuple[list[Any], tuple[Any, Any, Any]]:
-    """Image -> P2..P5, which the heads see, and the RPN's outputs over P2..P6."""
+    """Image -> P2..P5, which the heads see, and the RPN's outputs over those of P2..P6 that have anchors."""
     backbone = config.BACKBONE if callable(config.BACKBONE) else BACKBONES[config.BACKBONE]
     _, *features = backbone(image, stage5=True, train_bn=config.TRAIN_BN)
     pyramid = feature_pyramid(features, config.TOP_DOWN_PYRAMID_SIZE)
+    # legacy: the original's RPN looked at all levels; what it proposed on those without anchors were boxes of no size.
+    searched = pyramid[: len(config.RPN_ANCHOR_SCALES)]
     rpn = region_proposal_network(
-        pyramid, config.RPN_ANCHOR_STRIDE, len(config.RPN_ANCHOR_RATIOS), config.RPN_CONV_SIZE
+        searched, config.RPN_ANCHOR_STRIDE, len(config.RPN_ANCHOR_RATIOS), config.RPN_CONV_SIZE
     )
     return pyramid[:4], rpn
 

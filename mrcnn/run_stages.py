@@ -50,6 +50,7 @@ def run_stages(
         as `MaskRCNN.train`.
     """
     network, config = owner.keras_model, owner.config
+    config.validate()  # a script may have changed it since
     stages = plan_stages(layers, epochs, learning_rate)
     for stage in stages:
         _require_layers(network, stage)

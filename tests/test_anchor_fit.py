@@ -24,9 +24,11 @@ def boxes_of(rng, count, low, high, ratios=(0.5, 2.0), size=(256, 384)):
     return np.concatenate([corners, corners + sizes], axis=1), np.tile(size, (count, 1))
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_the_best_overlap_is_that_of_all_anchors_there_are(rng, stride):
-    config = config_of(RPN_ANCHOR_STRIDE=stride)
+@pytest.mark.parametrize(
+    ("stride", "scales"), [(1, Config.RPN_ANCHOR_SCALES), (2, Config.RPN_ANCHOR_SCALES), (1, (16, 32, 64))]
+)
+def test_the_best_overlap_is_that_of_all_anchors_there_are(rng, stride, scales):
+    config = config_of(RPN_ANCHOR_STRIDE=stride, RPN_ANCHOR_SCALES=scales)
     boxes, molded = boxes_of(rng, 100, 3, 250)
     anchors = pyramid_anchors(config, (256, 384))
     if stride == 2:  # of feature maps with an odd side
@@ -49,6 +51,13 @@ def test_small_objects_get_small_anchors(rng):
     proposed = config_of(RPN_ANCHOR_SCALES=fit.scales)
     assert coverage(boxes, molded, proposed) == fit.after
     assert all(scale >= 2 * stride for scale, stride in zip(fit.scales[1:], (8, 16, 32, 64), strict=True))
+
+
+def test_as_many_scales_are_proposed_as_there_are(rng):
+    boxes, molded = boxes_of(rng, 300, 8, 60)
+    fit = fit_anchors(boxes, molded, config_of(RPN_ANCHOR_SCALES=(32, 64, 128)))
+    assert len(fit.scales) == 3 and fit.better
+    assert coverage(boxes, molded, config_of(RPN_ANCHOR_SCALES=fit.scales)) == fit.after
 
 
 def test_ratios_are_those_of_the_objects(rng):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mrcnn import config_habits, habits
 from mrcnn.config import Config, ConfigError, nearest_sizes
+from mrcnn.ops.anchors import pyramid_anchors
 
 # Name and default of every field that existing projects override.
 ORIGINAL = {
-    "NAME": None, "GPU_COUNT": 1, "IMAGES_PER_GPU": 2, "GPUS": None, "GPU_MEMORY": None,
+    "NAME": None, "GPU_COUNT": 1, "IMAGES_PER_GPU": 2,
     "STEPS_PER_EPOCH": 1000, "VALIDATION_STEPS": 50,
     "BACKBONE": "resnet101", "COMPUTE_BACKBONE_SHAPE": None, "BACKBONE_STRIDES": [4, 8, 16, 32, 64],
     "FPN_CLASSIF_FC_LAYERS_SIZE": 1024, "TOP_DOWN_PYRAMID_SIZE": 256, "NUM_CLASSES": 1,
@@ -40,6 +44,16 @@ def test_defaults_are_the_originals(name):
     value = getattr(Config(), name)
     assert (value.tolist() if isinstance(value, np.ndarray) else value) == ORIGINAL[name]
     assert name in Config.fields()
+
+
+def test_the_originals_fields_are_known_as_such():
+    assert set(ORIGINAL) == config_habits.ORIGINAL
+
+
+def test_the_other_fields_are_listed_where_projects_look():
+    page = (Path(__file__).parents[1] / "docs" / "migrating.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("## Fields that the original did not have\n")
+    assert re.findall(r"`(\w+)`", section.partition("\n## ")[0]) == sorted(set(Config.fields()) - set(ORIGINAL))
 
 
 def test_derived_fields():
@@ -102,13 +116,15 @@ def test_a_derived_field_that_is_set_is_told_to_be_ignored():
         ({"NUM_CLASSES": 2.0}, "NUM_CLASSES must be a whole number"),
         ({"IMAGES_PER_GPU": True}, "IMAGES_PER_GPU must be a whole number"),
         ({"BACKBONE": "resnet18"}, "BACKBONE must be one of resnet50, resnet101, resnet14, or a callable.*'resnet18'"),
-        ({"RPN_ANCHOR_SCALES": (32, 64)}, "RPN_ANCHOR_SCALES must be a scale for each of the levels P2, P3"),
+        ({"RPN_ANCHOR_SCALES": ()}, "RPN_ANCHOR_SCALES must be a scale for each of the levels P2, P3"),
+        ({"RPN_ANCHOR_SCALES": (8, 16, 32, 64, 128, 256)}, r"each of the levels P2, .*P6, or of the first ones.*\(8, "),
         (
             {"DETECTION_MIN_CONFIDENCE": 70},
             "DETECTION_MIN_CONFIDENCE must be a number from 0 to 1, or None. Received: 70",
         ),
         ({"IMAGE_CHANNEL_COUNT": 1}, "MEAN_PIXEL must be a number for each of the IMAGE_CHANNEL_COUNT = 1 channels"),
-        ({"BACKBONE_STRIDES": [4, 8, 16, 32]}, "BACKBONE_STRIDES must be a stride for each of the levels P2"),
+        ({"BACKBONE_STRIDES": [4, 8, 16, 32, 64, 128]}, "BACKBONE_STRIDES must be a stride for each of the levels P2"),
+        ({"BACKBONE_STRIDES": [4, 8]}, r"SCALES must have no more numbers than .*\(32, 64, 128, 256, 512\).*\[4, 8\]"),
         ({"RPN_NMS_THRESHOLD": None}, "RPN_NMS_THRESHOLD must be a number from 0 to 1. Received: None"),
         ({"TRAIN_ROIS_PER_IMAGE": 2}, "TRAIN_ROIS_PER_IMAGE x ROI_POSITIVE_RATIO must be at least 1.*2 x 0.33"),
         ({"MASK_SHAPE": [56, 56]}, "MASK_SHAPE must be twice MASK_POOL_SIZE"),
@@ -127,7 +143,12 @@ def test_a_derived_field_that_is_set_is_told_to_be_ignored():
         ({"RGB_CHANNELS": (0, 1, 1)}, "RGB_CHANNELS must be None, or three different"),
         ({"IMAGE_MAX_DIMM": 512}, r"IMAGE_MAX_DIMM is no field of Config. Did you mean IMAGE_MAX_DIM\?"),
         ({"NUM_CLASS": 2}, r"Did you mean NUM_CLASSES\?"),
-        ({"image_max_dim": 512}, r"Fields of Config are upper-case.*Did you mean IMAGE_MAX_DIM\?"),
+        ({"STEPS_PER_EPOCH": 0.0}, "STEPS_PER_EPOCH must be a whole number of at least 1. Received: 0"),
+        ({"STEPS_PER_EPOCH": np.inf}, "STEPS_PER_EPOCH must be a whole number of at least 1. Received: inf"),
+        ({"VALIDATION_STEPS": np.nan}, "VALIDATION_STEPS must be a whole number of at least 0. Received: nan"),
+        ({"LOSS_WEIGHTS": {"mrcnn_bbox_los": 1}}, "LOSS_WEIGHTS must be weights for rpn_class_loss"),
+        ({"LOSS_WEIGHTS": None}, "LOSS_WEIGHTS must be weights for rpn_class_loss"),
+        ({"SEED": None}, r"SEED must be .*None\. \(SEED is a field of this package: an attribute of your own needs an"),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_would(values, message):
@@ -142,6 +163,98 @@ def test_what_is_the_users_own_is_kept():
                "DETECTION_MASK_THRESHOLD": 0.5, "MAX_INSTANCES": 3, "DETECTION_MIN_CONFIDENCE_2": 0.1}  # fmt: skip
         config = of(**own)
     assert {name: getattr(config, name) for name in own} == own
+
+
+@pytest.fixture
+def nothing_told(monkeypatch):
+    monkeypatch.setattr(habits, "_told", set())
+
+
+@pytest.mark.usefixtures("nothing_told")
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"batch_size": 4},
+        {"image_max_dim": 512},
+        {"PRECISIONS": [0.5]},  # near a field that the original does not have
+        {"MIN_GT_INSTANCES": 1},  # told apart on purpose
+        {"NUM_CLASS": 1, "NUM_CLASSES": 2},  # not meant for the field: that is there as well
+        {"LEARNING_RATES": [0.01, 0.001]},  # no value of the field's
+    ],
+    ids=str,
+)
+def test_names_like_a_fields_that_are_a_projects_own_are_kept_and_told_once(own):
+    name = next(iter(own))
+    told = [] if name.startswith("MIN") else [f"MyConfig.{name}: is taken for an attribute of your own; the field is "]
+    for expected in (told, []):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config = of(**own)
+        assert [str(one.message)[: len(told[0])] for one in caught] == expected
+        assert all(one.filename == __file__ for one in caught)
+        assert {name: getattr(config, name) for name in own} == own
+
+
+def test_methods_and_properties_of_a_projects_own_are_not_looked_at():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        config = of(num_classes=property(lambda self: 7), batch_size=lambda self: 8)
+    assert (config.num_classes, config.batch_size()) == (7, 8)
+
+
+@pytest.mark.usefixtures("nothing_told")
+def test_a_field_by_the_name_that_it_had_in_the_beginning():
+    with pytest.warns(UserWarning, match="Config.VALIDATION_STPES: is VALIDATION_STEPS"):
+        config = of(VALIDATION_STPES=7)
+    assert (config.VALIDATION_STEPS, config.VALIDATION_STPES) == (7, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # told already
+        assert of(VALIDATION_STPES=7, VALIDATION_STEPS=8).VALIDATION_STEPS == 8
+
+        class Earlier(Config):
+            def __init__(self):
+                self.VALIDATION_STPES = 9
+                super().__init__()
+
+        assert Earlier().VALIDATION_STEPS == 9
+
+
+def test_numbers_of_steps_that_are_no_whole_ones_are_rounded_up():
+    config = of(STEPS_PER_EPOCH=109.5, VALIDATION_STEPS=np.ceil(10 / 4))
+    assert (config.STEPS_PER_EPOCH, config.VALIDATION_STEPS) == (110, 3)
+    assert type(config.STEPS_PER_EPOCH) is type(config.VALIDATION_STEPS) is int
+    config.STEPS_PER_EPOCH = np.float32(4.0)
+    config.validate()
+    assert type(config.STEPS_PER_EPOCH) is int and config.STEPS_PER_EPOCH == 4
+
+
+@pytest.mark.usefixtures("nothing_told")
+def test_weights_of_losses_that_are_not_there_are_told():
+    with pytest.warns(
+        UserWarning, match=r"LOSS_WEIGHTS\['edge_loss'\]: has no effect: the losses are rpn_class_loss, "
+    ):
+        config = of(LOSS_WEIGHTS={"mrcnn_mask_loss": 2.0, "edge_loss": 1.0})
+    assert config.LOSS_WEIGHTS == {"mrcnn_mask_loss": 2.0, "edge_loss": 1.0}
+
+
+@pytest.mark.usefixtures("nothing_told")
+def test_anchors_of_the_first_levels_alone():
+    with pytest.warns(UserWarning, match="SCALES of 4 levels: anchors lie on P2, P3, P4, P5 alone") as told:
+        config = of(RPN_ANCHOR_SCALES=(8, 16, 32, 64))
+    assert told[0].filename == __file__
+    assert len(config.backbone_shapes((64, 64))) == 5  # as the original counts levels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # told already
+        fewer = of(RPN_ANCHOR_SCALES=(8, 16, 32, 64), BACKBONE_STRIDES=[4, 8, 16, 32])
+    np.testing.assert_array_equal(pyramid_anchors(config, (64, 64)), pyramid_anchors(fewer, (64, 64)))
+    assert len(pyramid_anchors(config, (64, 64))) == 3 * (16**2 + 8**2 + 4**2 + 2**2)
+
+
+def test_what_is_told_of_the_packages_own_fields_is_for_attributes_of_a_project():
+    with pytest.raises(ConfigError, match=r"Received: None\.$"):
+        Config.from_dict({"SEED": None})
+    with pytest.raises(ConfigError, match=r"Received: 0\.$"):
+        of(NUM_CLASSES=0)
 
 
 def test_a_minimum_above_the_maximum_works_as_people_know_it():

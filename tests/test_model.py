@@ -11,7 +11,7 @@ import pytest
 from keras import ops
 
 from mrcnn import training
-from mrcnn.config import Config
+from mrcnn.config import Config, ConfigError
 from mrcnn.keras_model import Network
 from mrcnn.model import MaskRCNN
 from mrcnn.weights import WeightsError, inspect_weights
@@ -267,6 +267,16 @@ def test_train_prints_what_it_always_did(tmp_path, capsys, no_training):
     assert capsys.readouterr().out == "Selecting layers to train\n  mrcnn_mask             (Conv2D)\n"
     model.set_trainable(".*", verbose=0)
     assert capsys.readouterr().out == ""
+
+
+def test_train_checks_what_a_script_has_changed_since(tmp_path, no_training):
+    model = MaskRCNN("training", SmallConfig(), tmp_path)
+    model.config.STEPS_PER_EPOCH = 5 / 2
+    model.train(None, None, 0.001, 1, "heads", verbose=0)
+    assert model.config.STEPS_PER_EPOCH == 3
+    model.config.VALIDATION_STEPS = "few"
+    with pytest.raises(ConfigError, match="VALIDATION_STEPS must be .*'few'"):
+        model.train(None, None, 0.001, 2, "heads", verbose=0)
 
 
 def test_train_calls_what_a_subclass_overrides(tmp_path, no_training):

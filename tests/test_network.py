@@ -11,9 +11,11 @@ import pytest
 from keras import ops
 
 from mrcnn.config import LOSS_NAMES, Config, ConfigError
+from mrcnn.data.molding import network_inputs
 from mrcnn.network import build_network
 from tests import golden
 from tests.running import call, variable_gradients
+from tests.small import SmallConfig
 
 on_every_backend = pytest.mark.backends
 
@@ -221,6 +223,32 @@ def test_layers_that_people_ask_for_by_name():
 
 
 @on_every_backend
+def test_levels_without_anchors_propose_nothing():
+    """The original scored them too, and their boxes had no size."""
+    values = {"POST_NMS_ROIS_INFERENCE": 1023}
+    few, all_levels = (
+        build_network(SmallConfig.from_dict({**values, "RPN_ANCHOR_SCALES": (8, 16, 24, 32, 48)[:count]}), "inference")
+        for count in (3, 5)
+    )
+    golden.fill(all_levels)
+    golden.fill(few)
+    config = SmallConfig()
+    image, meta, anchors = network_inputs(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), config)
+    count = 3 * (16**2 + 8**2 + 4**2)
+    found = dict(zip(OUTPUTS, call(few, [image, meta, anchors[:, :count]]), strict=True))
+    without = np.where(np.arange(anchors.shape[1])[:, None] < count, anchors, 0)
+    expected = dict(zip(OUTPUTS, call(all_levels, [image, meta, without]), strict=True))
+    for name in ("rpn_class", "rpn_bbox"):
+        np.testing.assert_allclose(found[name], expected[name][:, :count], atol=1e-6)
+    rois = expected["rpn_rois"][0]
+    assert not rois.any(axis=1).all()
+    rois = rois[rois.any(axis=1)]
+    np.testing.assert_allclose(found["rpn_rois"][0, : len(rois)], rois, atol=1e-6)
+    sized = expected["detections"][0, :, 2] > expected["detections"][0, :, 0]
+    assert sized.any()
+    np.testing.assert_allclose(found["detections"][0, : sized.sum()], expected["detections"][0, sized], atol=1e-5)
+
+
 def test_an_image_size_that_cannot_be_halved_six_times_is_refused():
     config = Config.from_dict({"NUM_CLASSES": 2})
     config.IMAGE_SHAPE = np.array([1000, 1000, 3])

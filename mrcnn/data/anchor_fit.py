@@ -1,6 +1,7 @@
 """Anchors proposed from the data: the scale of each pyramid level, and the ratios, that overlap the objects best.
 
-Letters: N objects, L levels (P2..P6), R ratios. Boxes are (y1, x1, y2, x2) in *pixels* of the molded image.
+Letters: N objects, L levels (P2..P6, or the first of them), R ratios. Boxes are (y1, x1, y2, x2) in *pixels* of the
+molded image.
 
 K-means with IoU for a distance (as YOLO9000 has it for boxes of any place), under two constraints of a pyramid: an
 anchor's size is the product of its level's scale and a ratio that all levels share, and its place is on its level's
@@ -145,7 +146,8 @@ def fit_anchors(
 
 
 def _strides(config: Config) -> np.ndarray:
-    return np.asarray(config.BACKBONE_STRIDES, float) * config.RPN_ANCHOR_STRIDE
+    """Of the levels that have anchors."""
+    return np.asarray(config.BACKBONE_STRIDES, float)[: len(config.RPN_ANCHOR_SCALES)] * config.RPN_ANCHOR_STRIDE
 
 
 class _Fit:
@@ -170,7 +172,7 @@ class _Fit:
         self, scales: np.ndarray, ratios: np.ndarray, ratio_count: int | None
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Where clustering begins: what is configured, the objects' own sizes, and multiples of the strides."""
-        of_objects = np.exp(np.quantile(self.log_side, [0.1, 0.3, 0.5, 0.7, 0.9]))
+        of_objects = np.exp(np.quantile(self.log_side, (np.arange(len(scales)) + 0.5) / len(scales)))
         some = [scales, of_objects, *(factor * self.strides for factor in (2, 4, 8))]
         some = [np.maximum(one, self.least) for one in some]
         if ratio_count is None:

@@ -47,8 +47,9 @@ def generate_pyramid_anchors(
     feature_strides: Sequence[float],
     anchor_stride: int,
 ) -> np.ndarray:
-    """Anchors of all levels, one scale for each level, finest level first: [A, 4] float64."""
-    levels = zip(scales, feature_shapes, feature_strides, strict=True)
+    """Anchors of as many levels as there are scales, one for each, finest level first: [A, 4] float64."""
+    count = len(scales)
+    levels = zip(scales, feature_shapes[:count], feature_strides[:count], strict=True)
     return np.concatenate(
         [generate_anchors(scale, ratios, shape, stride, anchor_stride) for scale, shape, stride in levels]
     )

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(fit: AnchorFit, config: Config) -> list[str]:
-    rows = [("", "scales of P2 to P6", "ratios", "IoU >= 0.5", "IoU >= 0.7", "mean IoU")]
+    rows = [("", f"scales of P2 to P{1 + len(fit.scales)}", "ratios", "IoU >= 0.5", "IoU >= 0.7", "mean IoU")]
     for name, scales, ratios, reached in (
         ("configured", config.RPN_ANCHOR_SCALES, config.RPN_ANCHOR_RATIOS, fit.before),
         ("proposed", fit.scales, fit.ratios, fit.after),
