@@ -36,6 +36,10 @@ CELLS = [
 COCO_TRAIN = ["coco.py", "train", "--dataset=coco", f"--year={YEAR}", "--model=coco"]
 COCO_EVALUATE = ["coco.py", "evaluate", "--dataset=coco", f"--year={YEAR}", "--model=eighty.h5", "--limit=2"]
 SHAPES = [["shapes_notebook.py"]]
+DETECTOR = ["kaggle_detector.py"]
+TUTORIAL = ["tutorial.py"]
+INSPECT = ["inspect_notebook.py", "--confidence=0.5"]
+INSPECT_NOTHING = ["inspect_notebook.py", "--confidence=1"]
 
 
 class Project:
@@ -58,6 +62,8 @@ def prepare(folder: Path, backbone: str | None = None) -> None:
     projects.write_polygons(folder / "polygons")
     projects.write_cells(folder / "cells")
     projects.write_coco(folder / "coco", YEAR)
+    projects.write_opacities(folder / "opacities")
+    projects.write_kangaroos(folder / "kangaroos")
     projects.write_weights(folder / "mask_rcnn_coco.h5", backbone=backbone)
     projects.write_weights(folder / "one_class.h5", classes=2, backbone=backbone)
     projects.favor_class(folder / "one_class.h5", 1)
@@ -81,7 +87,7 @@ def run(arguments: list[str], folder: Path, **variables: str) -> subprocess.Comp
 def project(tmp_path_factory) -> Project:
     folder = tmp_path_factory.mktemp("project")
     prepare(folder)
-    command_lines = [*POLYGONS, *CELLS, COCO_EVALUATE, *SHAPES]
+    command_lines = [*POLYGONS, *CELLS, COCO_EVALUATE, *SHAPES, DETECTOR, TUTORIAL, INSPECT, INSPECT_NOTHING]
     path = os.pathsep.join([str(FOLDER), str(ROOT)])
     done = run([str(FOLDER / "run.py"), json.dumps(command_lines)], folder, PYTHONPATH=path)
     project = Project(folder, done.stdout)
@@ -89,9 +95,9 @@ def project(tmp_path_factory) -> Project:
     return project
 
 
-def checkpoints(folder: Path, name: str) -> list[str]:
+def checkpoints(folder: Path, name: str, logs: str = "logs") -> list[str]:
     """Names of the checkpoints of the one run of `name`."""
-    (log_dir,) = [path for path in (folder / "logs").iterdir() if re.fullmatch(rf"{name}\d{{8}}T\d{{4}}", path.name)]
+    (log_dir,) = [path for path in (folder / logs).iterdir() if re.fullmatch(rf"{name}\d{{8}}T\d{{4}}", path.name)]
     return sorted(path.name for path in log_dir.glob("*.h5"))
 
 
@@ -192,6 +198,57 @@ def test_the_notebook_of_shapes(project):
     check_shapes(project.folder, project.output(SHAPES[0]))
 
 
+def check_detector(folder: Path, printed: str) -> None:
+    """Anchors on four levels, images without objects, a history of two trainings, a measure of the script's own."""
+    names = ["mask_rcnn_opacity_0001.h5", "mask_rcnn_opacity_0002.h5"]
+    assert checkpoints(folder, "opacity", "detector") == names
+    assert re.search(r"^STEPS_PER_EPOCH +2$", printed, re.MULTILINE)
+    assert re.search(r"Loaded weights for the inference model: .*mask_rcnn_opacity_0002\.h5$", printed, re.MULTILINE)
+    assert re.search(r"^mAP at epoch 2 is: [\d.]+$", printed, re.MULTILINE)
+    assert len(re.findall(r"^Measured: \[.+\]$", printed, re.MULTILINE)) == 1
+    losses = [float(value) for value in re.findall(r"^Epoch \d val_loss (.*)$", printed, re.MULTILINE)]
+    assert len(losses) == 2
+    best = names[int(np.argmin(losses))]
+    assert re.search(rf"^Found model .*{best}$", printed, re.MULTILINE)
+    _, *lines = (folder / "submission.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["0000", "0001", "0002", "0003"]
+    for line in lines:
+        numbers = np.array(line.partition(",")[2].split(), float).reshape(-1, 5)
+        assert ((numbers[:, 1:3] + numbers[:, 3:5]) <= 96).all() and (numbers[:, 1:] >= 0).all()
+
+
+def test_a_detector_with_images_without_objects(project):
+    check_detector(project.folder, project.output(DETECTOR))
+
+
+def check_tutorial(printed: str) -> None:
+    assert "Train: 2, Test: 2" in printed
+    assert 0 <= float(re.search(r"^Test mAP: (.*)$", printed, re.MULTILINE)[1]) <= 1
+    assert int(re.search(r"^Photo: float32 \(60, 90, 3\) \(60, 90, (\d+)\)$", printed, re.MULTILINE)[1]) > 0
+
+
+def test_a_tutorial(project):
+    check_tutorial(project.output(TUTORIAL))
+    assert (project.folder / "predicted.png").stat().st_size > 0
+
+
+def check_inspection(printed: str, found: bool) -> None:
+    """Ground truth and detections are of one image, that which was resized."""
+    assert "[60 90  3]" in printed and "(128, 128, 3)" in printed
+    count = int(re.search(r"^Found: (\d+)$", printed, re.MULTILINE)[1])
+    assert (count > 0) == found
+    assert (int(re.search(r"^(\d+) detections: ", printed, re.MULTILINE)[1]) > 0) == found
+    assert 0 <= float(re.search(r"^AP over the range: (.*)$", printed, re.MULTILINE)[1]) <= 1
+    assert re.search(r"^refined_anchors_clipped  shape: \(1, \d+, 4\)", printed, re.MULTILINE)
+    assert re.search(r"^All Anchors .*Recall: \d\.\d{3}", printed, re.MULTILINE)
+    assert int(re.search(r"^Figures: (\d+)$", printed, re.MULTILINE)[1]) > 10
+
+
+@pytest.mark.parametrize("command_line", [INSPECT, INSPECT_NOTHING], ids=["found", "nothing"])
+def test_a_look_inside(project, command_line):
+    check_inspection(project.output(command_line), command_line is INSPECT)
+
+
 def test_the_check_of_numbers_in_the_docs(tmp_path, monkeypatch, capsys):
     """The two programs of docs/migrating.md, with the same network on both sides, and then with another."""
     record, compare = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "migrating.md").read_text("utf-8"), re.DOTALL)
@@ -215,7 +272,7 @@ def test_all_programs_with_resnet50(tmp_path):
     """In a process each, as users run them."""
     prepare(tmp_path, backbone="resnet50")
     printed = []
-    for name, *arguments in (*POLYGONS, *CELLS, COCO_TRAIN, COCO_EVALUATE, *SHAPES):
+    for name, *arguments in (*POLYGONS, *CELLS, COCO_TRAIN, COCO_EVALUATE, *SHAPES, DETECTOR, TUTORIAL, INSPECT):
         done = run([str(FOLDER / name), *arguments], tmp_path, COMPAT_BACKBONE="resnet50")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         printed.append(done.stdout)
@@ -225,3 +282,6 @@ def test_all_programs_with_resnet50(tmp_path):
     assert checkpoints(tmp_path, "coco") == [f"mask_rcnn_coco_{epoch:04d}.h5" for epoch in (1, 2, 3)]
     check_evaluation(printed[6])
     check_shapes(tmp_path, printed[7])
+    check_detector(tmp_path, printed[8])
+    check_tutorial(printed[9])
+    check_inspection(printed[10], found=True)

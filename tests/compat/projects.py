@@ -82,6 +82,36 @@ def write_cells(folder: Path) -> None:
                 Image.fromarray(mask).save(folder / subset / name / "masks" / f"{number}.png")
 
 
+def write_opacities(folder: Path) -> None:
+    """Gray images, 96 pixels high and wide, and `labels.csv` with a line for each box, or one without where there is
+    none; an image that has no line."""
+    rng = np.random.default_rng(3)
+    folder.mkdir(parents=True)
+    lines = ["patientId,x,y,width,height,Target"]
+    for index in range(4):
+        boxes = _boxes(rng, 96, 96, 2) if index < 2 else []
+        Image.fromarray(_picture(rng, 96, 96, boxes)[..., 0]).save(folder / f"{index:04d}.png")
+        lines += [f"{index:04d},{x1},{y1},{x2 - x1},{y2 - y1},1" for y1, x1, y2, x2 in boxes]
+    (folder / "labels.csv").write_text("\n".join([*lines, "0002,,,,,0"]) + "\n")
+
+
+def write_kangaroos(folder: Path) -> None:
+    """`images`, and in `annots` an XML file of boxes for each, as Pascal VOC has them."""
+    rng = np.random.default_rng(4)
+    for kind in ("images", "annots"):
+        (folder / kind).mkdir(parents=True)
+    for index in range(1, 6):
+        boxes = _boxes(rng, 60, 90, 1 + index % 2)
+        Image.fromarray(_picture(rng, 60, 90, boxes)).save(folder / "images" / f"{index:05d}.jpg")
+        objects = "".join(
+            f"<object><name>kangaroo</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax>"
+            f"<ymax>{y2}</ymax></bndbox></object>"
+            for y1, x1, y2, x2 in boxes
+        )
+        size = "<size><width>90</width><height>60</height><depth>3</depth></size>"
+        (folder / "annots" / f"{index:05d}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+
+
 def write_coco(folder: Path, year: str) -> None:
     """Images and `instances_{train,val}{year}.json`: 80 categories with gaps between ids, polygons, RLE and a crowd."""
     rng = np.random.default_rng(2)
