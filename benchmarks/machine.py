@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 from pathlib import Path
@@ -32,3 +33,8 @@ def machine() -> dict[str, object]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+
+
+def today() -> str:
+    """The date, as results tell it."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from benchmarks.peak import Shape, best_of
-from benchmarks.stages import INSIDE, share_of_peak, stage_of, table
+from benchmarks.stages import INSIDE, NodeTimes, adds_up, share_of_peak, stage_of, table
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,46 @@ from benchmarks.stages import INSIDE, share_of_peak, stage_of, table
 )
 def test_a_node_belongs_to_the_last_stage_that_it_needs(name, kind, before, stage):
     assert INSIDE[stage_of(name, kind, before)] == stage
+
+
+def test_the_first_run_of_a_node_does_not_count_in_the_last():
+    """Each run takes what is known; the profile tells the mean of all so far, in whole microseconds."""
+    runs = {("conv", "Convolution"): [9000, 2001, 2002, 3500], ("fused", "Relu"): [0, 0, 0, 0]}
+    times = NodeTimes()
+    for turn in range(1, 5):
+        profile = [
+            SimpleNamespace(node_name=name, node_type=kind, real_time=timedelta(microseconds=sum(took[:turn]) // turn))
+            for (name, kind), took in runs.items()
+        ]
+        if turn == 3:  # nobody asks after this run: the next answer is of both
+            continue
+        found = times.since(turn, profile)
+        for node, took in runs.items():
+            true = sum(took[2:]) / 2 if turn == 4 else took[turn - 1]
+            assert found[node] * 1e6 == pytest.approx(true, abs=turn)
+
+
+def test_openvino_tells_means_of_all_runs():
+    """What `NodeTimes` takes for granted: a slow run is still in the profile of a quick one after it."""
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13
+
+    data = opset13.parameter([1, 8, -1, -1], np.float32)
+    product = opset13.convolution(data, np.ones((8, 8, 3, 3), np.float32), [1, 1], [1, 1], [1, 1], [1, 1])
+    model = openvino.Model([product], [data], "one")
+    request = openvino.Core().compile_model(model, "CPU", {"PERF_COUNT": True}).create_infer_request()
+    times, told, last = NodeTimes(), [], []
+    for run, side in enumerate((512, 16), 1):
+        request.infer([np.ones((1, 8, side, side), np.float32)])
+        told.append(sum(node.real_time.total_seconds() for node in request.profiling_info))
+        last.append(sum(times.since(run, request.profiling_info).values()))
+    assert told[1] > told[0] / 3
+    assert last[0] == told[0] and last[1] < told[0] / 3
+
+
+@pytest.mark.parametrize(("accounted", "good"), [(0.99, True), (1.02, True), (0.96, False), (1.13, False)])
+def test_stages_must_account_for_the_network(accounted, good):
+    assert adds_up({"accounted": accounted}) == good
 
 
 def test_table():
