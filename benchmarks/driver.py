@@ -11,13 +11,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.candidates import Candidate
 from benchmarks.measures import Run, Start, summary
 from benchmarks.quiet import busy_seconds, wait_until_quiet
+from mrcnn.cache import CACHE_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 _TAIL = 600  # characters of a worker's standard error that are shown
@@ -36,15 +37,25 @@ class Worker:
         cache: folder of what is made once.
         photo: path of the photo, a `.npy` file.
         prepare: only prepare (see `benchmarks.worker`).
+        environment: variables of its process, beside the candidate's and those there are.
     """
 
-    def __init__(self, candidate: Candidate, python: str, cache: Path, photo: Path, prepare: bool = False) -> None:
+    def __init__(
+        self,
+        candidate: Candidate,
+        python: str,
+        cache: Path,
+        photo: Path,
+        prepare: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.candidate = candidate
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - lives as long as the worker
         command = [python, "-m", "benchmarks.worker", *(["--prepare"] if prepare else [])]
         self.started = time.perf_counter()
         self._process = subprocess.Popen(
-            command, cwd=ROOT, text=True, bufsize=1, env={**os.environ, **candidate.environment},
+            command, cwd=ROOT, text=True, bufsize=1,
+            env={**os.environ, **(environment or {}), **candidate.environment},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self._replies: queue.Queue[str | None] = queue.Queue()
@@ -116,6 +127,8 @@ class Measurement:
     """Measures candidates in turns: in each round each one's process is started, detects, and ends.
 
     So only one process is there at a time, with all the memory and all the cores, and each round times a start, too.
+    Each candidate has a folder of its own for what our package keeps (MRCNN_CACHE), empty before the first start; so
+    that start is one on a machine that has never run this network, and later ones are not.
 
     Args:
         candidates: in the order of their turns.
@@ -159,10 +172,11 @@ class Measurement:
         """A summary of each candidate (see `benchmarks.measures.summary`), in their order; of one that failed, why."""
         for candidate in self.candidates:
             self._attempt(candidate, self._prepare)
-        for turn in range(1, self._rounds + 1):
-            for candidate in self.candidates:
-                if candidate.name not in self._failures:
-                    self._attempt(candidate, self._take_turn, turn)
+        with tempfile.TemporaryDirectory() as folder:
+            for turn in range(1, self._rounds + 1):
+                for candidate in self.candidates:
+                    if candidate.name not in self._failures:
+                        self._attempt(candidate, self._take_turn, turn, Path(folder) / candidate.name)
         return [self._summary(candidate) for candidate in self.candidates]
 
     def _attempt(self, candidate: Candidate, action: Callable[..., None], *arguments: Any) -> None:
@@ -176,9 +190,10 @@ class Measurement:
         with Worker(candidate, self._python_of(candidate), self._cache, self._photo, prepare=True) as worker:
             worker.reply(self._start_timeout)
 
-    def _take_turn(self, candidate: Candidate, turn: int) -> None:
+    def _take_turn(self, candidate: Candidate, turn: int, kept: Path) -> None:
         self._wait()
-        with Worker(candidate, self._python_of(candidate), self._cache, self._photo) as worker:
+        python, environment = self._python_of(candidate), {CACHE_VARIABLE: str(kept)}
+        with Worker(candidate, python, self._cache, self._photo, environment=environment) as worker:
             ready = worker.reply(self._start_timeout)
             start = Start(time.perf_counter() - worker.started, ready["peak_bytes"], ready["facts"])
             self._one_run(worker)

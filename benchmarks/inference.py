@@ -3,7 +3,8 @@
     python -m benchmarks.inference --peer-python PATH [--candidates NAME ...] [--rounds 5] [--output NAME.json]
 
 Round after round, one candidate after the other is started in a process of its own and detects on the same photo, at
-1024 x 1024 with 1000 proposals and 100 detections, ResNet-101, 81 classes, random weights (`settle.py`).
+1024 x 1024 with 1000 proposals and 100 detections, ResNet-101, 81 classes, random weights (`settle.py`). Then comes
+where the time of each of ours goes (`stages.py`), and what others have published of the original, as text.
 PATH is an interpreter with torch and torchvision, and, for the converted network, onnx, openvino and onnxruntime;
 without it the one that runs this is taken. A candidate that cannot run is told of with its error.
 """
@@ -11,18 +12,22 @@ without it the one that runs this is taken. A candidate that cannot run is told 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
+import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.candidates import CANDIDATES, DEFAULT, MALLOC_SUFFIX, PUBLISHED, Candidate, find
-from benchmarks.driver import Measurement
-from benchmarks.machine import machine
+from benchmarks.driver import ROOT, Measurement
+from benchmarks.machine import machine, today
 from benchmarks.measures import ratios
 from benchmarks.photo import SIDE, saved_photo
+from benchmarks.stages import ENGINES
+from benchmarks.stages import table as stage_table
 
 DETECTIONS = 100
 
@@ -56,12 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(results))
     print()
     print(ratio_table(ratios(results)))
+    stages = []
+    for candidate, result in zip(candidates, results, strict=True):
+        if arguments.stages and "error" not in result and (measured := stages_of(candidate, arguments)) is not None:
+            stages.append(measured)
+    print("".join(f"\n{stage_table(measured)}\n" for measured in stages))
+    print(published())
     odd = [result["name"] for result in results if result.get("detections", [DETECTIONS]) != [DETECTIONS]]
     if odd:
         print(f"Not {DETECTIONS} detections, so not comparable: {', '.join(odd)}.")
     if arguments.output:
         told = {
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "date": today(),
             "machine": machine(),
             "setting": {
                 "side": arguments.side,
@@ -72,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             },
             "results": results,
             "ratios": ratios(results),
+            "stages": stages,
             "published": list(PUBLISHED),
         }
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -94,23 +106,53 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout", type=float, default=120, help="seconds for a detection: %(default)s")
     add("--patience", type=float, default=5, help="seconds to wait for a quiet machine before each: %(default)s")
     add("--repeats", type=int, default=2, help="of a detection that others disturbed: %(default)s")
+    add("--stages", type=int, default=3, metavar="ROUNDS", help="of the table of stages; 0: none: %(default)s")
     add("--output", type=Path, help="a JSON file for the results")
     return parser
 
 
+def stages_of(candidate: Candidate, arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """What `benchmarks.stages` measures of a candidate, in a process of its own; None where it cannot."""
+    options = candidate.options
+    if candidate.peer or options["engine"] not in ENGINES:
+        return None
+    command = [
+        sys.executable, "-m", "benchmarks.stages", "--engine", options["engine"], "--precision", options["precision"],
+        "--rounds", str(arguments.stages), "--side", str(arguments.side), "--patience", str(arguments.patience),
+        "--cache", str(arguments.cache.resolve()),
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stages.json"
+        done = subprocess.run(
+            [*command, "--output", str(path)], cwd=ROOT, capture_output=True, text=True,
+            env={**os.environ, **candidate.environment},
+        )  # fmt: skip
+        if done.returncode:
+            print(f"The stages of {candidate.name}: {done.stderr.strip()[-600:]}", file=sys.stderr)
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def published() -> str:
+    """What others have published of the original, as lines of text."""
+    lines = [f"  {figure['what']} ({figure['source']})" for figure in PUBLISHED]
+    return "\n".join(["Published, on other machines:", *lines])
+
+
 def table(results: Sequence[dict[str, Any]]) -> str:
     """The results as lines of text, the fastest first."""
-    lines = [f"{'':36} {'median':>8} {'lowest':>8} {'highest':>8} {'first':>7} {'peak GB':>8}  detections"]
+    lines = [f"{'':36} {'median':>8} {'lowest':>8} {'highest':>8} {'first':>7} {'later':>7} {'peak GB':>8}  detections"]
     measured = [result for result in results if "error" not in result]
     for result in sorted(measured, key=lambda result: result["median_seconds"]):
         peak = result["peak_bytes_detection"] or result["peak_bytes_start"]
         found = "/".join(map(str, result["detections"]))
+        later = result["later_first_result_seconds"]
+        later = "" if later is None else f"{later:.1f}"
         disturbed = ""
         if result["disturbed_runs"]:
             disturbed = f", {result['disturbed_runs']} of {result['runs']} disturbed"
         lines.append(
             f"{result['name']:36} {result['median_seconds']:8.3f} {result['lowest_seconds']:8.3f} "
-            f"{result['highest_seconds']:8.3f} {result['first_result_seconds']:7.1f} {peak / 1e9:8.2f}  "
+            f"{result['highest_seconds']:8.3f} {result['first_result_seconds']:7.1f} {later:>7} {peak / 1e9:8.2f}  "
             f"{found}{disturbed}"
         )
     lines += [f"{result['name']:36} unavailable: {result['error']}" for result in results if "error" in result]

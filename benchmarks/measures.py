@@ -51,11 +51,13 @@ class Start:
 def summary(starts: Sequence[Start], runs: Sequence[Run]) -> dict[str, Any]:
     """The numbers of a candidate: of its starts and of its runs, at least one of each.
 
-    Runs that others disturbed are counted and left out, unless all were disturbed.
+    The first start is told apart from the later ones, which find what it has kept, such as a compiled network. Runs
+    that others disturbed are counted and left out, unless all were disturbed.
     """
     quiet = [run for run in runs if not run.disturbed]
     seconds = [run.seconds for run in quiet or runs]
     peaks = [run.peak_bytes for run in runs if run.peak_bytes is not None]
+    later = [start.seconds for start in starts[1:]]
     return {
         "median_seconds": statistics.median(seconds),
         "lowest_seconds": min(seconds),
@@ -64,7 +66,8 @@ def summary(starts: Sequence[Start], runs: Sequence[Run]) -> dict[str, Any]:
         "runs": len(runs),
         "disturbed_runs": len(runs) - len(quiet),
         "detections": sorted({run.detections for run in runs}),
-        "first_result_seconds": statistics.median(start.seconds for start in starts),
+        "first_result_seconds": starts[0].seconds,
+        "later_first_result_seconds": statistics.median(later) if later else None,
         "peak_bytes_start": max(start.peak_bytes for start in starts),
         "peak_bytes_detection": max(peaks) if peaks else None,
         "facts": starts[0].facts,

@@ -29,6 +29,7 @@ from benchmarks.quiet import wait_until_quiet
 
 INSIDE = ("trunk", "proposals", "heads", "masks")
 STAGES = ("decode", "mold", *INSIDE, "paste")
+ENGINES = ("openvino", "keras")
 JPEG_QUALITY = 95
 # By how much of the network's time the stages inside it may miss it.
 MISSED = 0.03
@@ -254,7 +255,7 @@ def _write_jpeg(path: Path, photo: np.ndarray) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stages", description=__doc__.splitlines()[0])
-    parser.add_argument("--engine", choices=("openvino", "keras"), default="openvino")
+    parser.add_argument("--engine", choices=ENGINES, default="openvino")
     parser.add_argument("--precision", choices=("float32", "bfloat16", "int8"), default="bfloat16")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--side", type=int, default=SIDE, help="of the square photo: %(default)s")

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import math
 import sys
@@ -32,7 +31,7 @@ from typing import Any
 from benchmarks import scene
 from benchmarks.candidates import MALLOC, MALLOC_SUFFIX, OURS, TORCHVISION, Candidate
 from benchmarks.driver import ROOT, Worker, WorkerError
-from benchmarks.machine import machine
+from benchmarks.machine import machine, today
 from benchmarks.measures import Run, Start, summary
 from benchmarks.photo import saved_photo
 from benchmarks.quiet import busy_seconds, wait_until_quiet
@@ -166,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         failures += [f"{short}, not the same work: {line}" for line in differences(results[short])]
     told = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": today(),
         "machine": machine(),
         "setting": {
             "side": arguments.side,

@@ -51,6 +51,7 @@ def test_candidates_take_turns_and_only_one_is_there_at_a_time(measure):
         assert result["detections"] == [3]
         assert result["lowest_seconds"] <= result["median_seconds"] <= result["highest_seconds"]
         assert 0 < result["median_seconds"] < result["first_result_seconds"]
+        assert result["median_seconds"] < result["later_first_result_seconds"]
         assert result["peak_bytes_start"] > 1e6
         assert result["facts"] == {"versions": {}}
 
@@ -58,6 +59,13 @@ def test_candidates_take_turns_and_only_one_is_there_at_a_time(measure):
 def test_a_candidate_has_its_own_environment(measure):
     _, events = measure({"a": {}, "b": {}}, environment={"b": {"FAKE_EVENT": "tuned"}}, rounds=1)
     assert {event for event in events if event[1] in ("detect", "tuned")} == {("a", "detect"), ("b", "tuned")}
+
+
+def test_what_is_kept_between_starts_is_each_one_s_own_and_new(measure):
+    """So that the first start is that of a machine which has never run this network."""
+    _, events = measure({"a": {"keeps": True}, "b": {"keeps": True}}, rounds=2)
+    kept = [event for event in events if event[1].startswith("kept")]
+    assert kept == [("a", "kept 0"), ("b", "kept 0"), ("a", "kept 1"), ("b", "kept 1")]
 
 
 @pytest.mark.parametrize(

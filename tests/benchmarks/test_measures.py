@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from benchmarks import inference, quiet
-from benchmarks.candidates import CANDIDATES, DEFAULT, MALLOC, find
+from benchmarks.candidates import CANDIDATES, DEFAULT, MALLOC, PUBLISHED, find
 from benchmarks.measures import Run, Start, ratios, summary
 
 
@@ -25,7 +29,8 @@ def test_summary():
         "runs": 4,
         "disturbed_runs": 1,
         "detections": [99, 100],
-        "first_result_seconds": 3.0,
+        "first_result_seconds": 2.0,
+        "later_first_result_seconds": 6.0,  # the median of the others
         "peak_bytes_start": 300,
         "peak_bytes_detection": 70,
         "facts": {"threads": 2},
@@ -36,6 +41,7 @@ def test_where_all_runs_were_disturbed_they_count():
     told = summary([Start(2.0, 100, {})], [Run(1.0, 100, None, 1.5), Run(3.0, 100, None, 0.5)])
     assert (told["median_seconds"], told["runs"], told["disturbed_runs"]) == (2.0, 2, 2)
     assert told["peak_bytes_detection"] is None
+    assert told["later_first_result_seconds"] is None  # there was one start
 
 
 def test_ratios_are_between_the_fastest_of_each_family():
@@ -111,3 +117,30 @@ def test_a_busy_machine_is_waited_for_as_long_as_said(stat, monkeypatch):
     moments = iter(range(1000))
     monkeypatch.setattr(quiet, "busy_seconds", lambda: float(next(moments)))
     assert not quiet.wait_until_quiet(0.05, window=0.01)
+
+
+def test_published_figures_have_sources():
+    lines = inference.published().splitlines()
+    assert len(lines) == 1 + len(PUBLISHED)
+    assert all(figure["source"] in line for figure, line in zip(PUBLISHED, lines[1:], strict=True))
+
+
+@pytest.mark.parametrize("name", ["torchvision-f32", "ours-onnxruntime-f32"])
+def test_stages_are_measured_of_our_engines_that_can_tell(name, monkeypatch):
+    monkeypatch.setattr(inference.subprocess, "run", lambda *_, **__: pytest.fail("started"))
+    assert inference.stages_of(*find([name]), inference._parser().parse_args([])) is None
+
+
+def test_stages_are_measured_in_a_process_of_their_own(tmp_path, monkeypatch):
+    def run(command, env, **_):
+        options = dict(zip(command[3::2], command[4::2], strict=True))
+        Path(options["--output"]).write_text(json.dumps(options), encoding="utf-8")
+        assert env["KERAS_BACKEND"] == "tensorflow"
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(inference.subprocess, "run", run)
+    arguments = inference._parser().parse_args(["--cache", str(tmp_path), "--side", "512", "--stages", "4"])
+    told = inference.stages_of(*find(["ours-keras-bf16"]), arguments)
+    expected = {"--engine": "keras", "--precision": "bfloat16", "--rounds": "4", "--side": "512"}
+    assert expected.items() <= told.items()
+    assert told["--cache"] == str(tmp_path)
