@@ -1,6 +1,6 @@
 """Floating-point operations of a detection: convolutions, transposed convolutions and dense layers.
 
-    python -m benchmarks.flops [--side 1024] [--peer-python PATH]
+    python -m benchmarks.flops [--side 1024] [--peer-python PATH] [--output FILE.json]
 
 A multiplication and an addition count as two. Ours are counted layer by layer from the Keras network: with all
 proposals and all detections there, and the last mask layer for all classes, as the original computes it (engines that
@@ -133,12 +133,13 @@ def torchvision_flops(side: int) -> dict[str, int]:
     }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flops", description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=1024, help="of the square photo: %(default)s")
     parser.add_argument("--peer-python", metavar="PATH", help="interpreter with torchvision; without it, only ours")
+    parser.add_argument("--output", type=Path, help="a JSON file for the numbers")
     parser.add_argument("--torchvision", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.torchvision:  # in the peers' interpreter
         print(json.dumps(torchvision_flops(arguments.side)))
         return 0
@@ -154,6 +155,9 @@ def main() -> int:
     for part in columns["ours"]:
         print(f"{part:18}" + "".join(f"{counts[part] / 1e9:14.1f}" for counts in columns.values()))
     print(f"{'sum':18}" + "".join(f"{sum(counts.values()) / 1e9:14.1f}" for counts in columns.values()))
+    if arguments.output:
+        told = {"side": arguments.side, "flops": columns}
+        arguments.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.machine import machine, today
 from benchmarks.quiet import wait_until_quiet
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -150,7 +151,8 @@ def main() -> int:
     peaks = best_of(rates)
     print("peaks: " + ", ".join(f"{precision} {rate:.0f} GFLOP/s" for precision, rate in peaks.items()))
     if arguments.output:
-        arguments.output.write_text(json.dumps({"peaks_gflops": peaks, "rates": rates}, indent=1) + "\n")
+        told = {"date": today(), "machine": machine(), "peaks_gflops": peaks, "rates": rates}
+        arguments.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

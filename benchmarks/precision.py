@@ -2,8 +2,9 @@
 
     python -m benchmarks.precision [--limit N] [--output FILE.json]
 
-All right halves of the demo's frames, which its network was not trained on; int8 is calibrated on left halves. Float32
-engines are compared detection by detection with Keras in float32, at the demo's threshold of confidence.
+All right halves of the demo's frames, which its network was not trained on; int8 is calibrated on left halves. All are
+compared detection by detection with Keras in float32, at the demo's threshold of confidence. Boxes that end at the
+border of the image are told apart: there one rounding decides whether ROIAlign's outermost samples count or are 0.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import machine
-from mrcnn.agreement import compare
+from benchmarks.apart import summary
+from benchmarks.machine import machine, today
+from mrcnn.agreement import differences
 from mrcnn.cli.configuration import load_network
 from mrcnn.data.molding import network_inputs
 from mrcnn.evaluation import evaluate
@@ -67,25 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raws = [detectors[1].engine.run(*arrays)[0] for arrays in inputs]
             reference = reference or raws
             pairs = zip(reference, raws, inputs, strict=True)
-            agreements = [compare(old, new, arrays[0].shape[1:3]) for old, new, arrays in pairs]
-            rows.append(
-                {
-                    "engine": engine,
-                    "precision": precision,
-                    "mask_ap": result.mask.ap,
-                    "mask_ap50": result.mask.ap50,
-                    "box_ap": result.box.ap,
-                    "detections": sum(a.found for a in agreements),
-                    "of": sum(a.expected for a in agreements),
-                    "matched": sum(a.matched for a in agreements),
-                    "box_pixels": max(a.box for a in agreements),
-                    "score": max(a.score for a in agreements),
-                    "mask": max(a.mask for a in agreements),
-                }
-            )
+            apart = summary([differences(old, new, arrays[0].shape[1:3]) for old, new, arrays in pairs])
+            ap = {"mask_ap": result.mask.ap, "mask_ap50": result.mask.ap50, "box_ap": result.box.ap}
+            rows.append({"engine": engine, "precision": precision, **ap, **apart})
             print(_line(rows[-1]), flush=True)
     if arguments.output:
-        told = {"machine": machine(), "images": len(ids), "results": rows}
+        told = {"date": today(), "machine": machine(), "images": len(ids), "results": rows}
         arguments.output.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return 0
 
@@ -93,9 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _line(row: dict[str, Any]) -> str:
     return (
         f"{row['engine']:12} {row['precision']:9} mask AP {row['mask_ap']:.4f}  AP50 {row['mask_ap50']:.4f}  box AP "
-        f"{row['box_ap']:.4f}  {row['matched']} of {row['of']} matched; largest differences: box "
-        f"{row['box_pixels']:.2g} pixels, score {row['score']:.2g}, mask {row['mask']:.2g}"
+        f"{row['box_ap']:.4f}  {row['matched']} of {row['of']} matched; apart (median, 95th percentile, largest): "
+        f"box {_three(row, 'box')} pixels, {row['border_largest']:.2g} among {row['border']} at the border; score "
+        f"{_three(row, 'score')}, mask {_three(row, 'mask')}"
     )
+
+
+def _three(row: dict[str, Any], name: str) -> str:
+    return ", ".join(f"{row[f'{name}_{which}']:.2g}" for which in ("median", "95", "largest"))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,27 @@ class Agreement:
         return {name: float(f"{v:.3g}") if isinstance(v, float) else v for name, v in asdict(self).items()}
 
 
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """What lies between the pairs of two lists of detections of one image: [P] each.
+
+    Attributes:
+        boxes: the largest difference of a coordinate, in pixels.
+        scores, masks: of the scores; the largest of a mask.
+        sides: the longer side of the expected box, in pixels.
+        border: whether the expected box ends at the border of the image, see `Agreement.border`.
+        expected, found: how many detections there are in each list.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    masks: np.ndarray
+    sides: np.ndarray
+    border: np.ndarray
+    expected: int
+    found: int
+
+
 def compare(
     expected: tuple[np.ndarray, np.ndarray],
     found: tuple[np.ndarray, np.ndarray],
@@ -84,34 +105,47 @@ def compare(
         shape: (height, width) of the molded image, in pixels.
         within: what agrees. None: all that match.
     """
-    (old, old_masks), (new, new_masks) = _with_area(expected), _with_area(found)
-    old_boxes, new_boxes = (_pixels(d[:, :4], shape) for d in (old, new))
-    pairs = _pairs(old, new, old_boxes, new_boxes)
-    i, j = pairs[:, 0], pairs[:, 1]
-    boxes = np.abs(old_boxes[i] - new_boxes[j]).max(axis=1, initial=0)
-    scores = np.abs(old[i, 5] - new[j, 5])
-    masks = np.abs(old_masks[i] - new_masks[j]).max(axis=(1, 2), initial=0)
-    sides = np.maximum((old_boxes[i, 2:] - old_boxes[i, :2]).max(axis=1, initial=0), 1)
-    agree = np.ones(len(pairs), bool)
+    pairs = differences(expected, found, shape)
+    agree = np.ones(len(pairs.boxes), bool)
     if within is not None:
-        agree = (boxes <= within.box) & (scores <= within.score) & (masks <= within.mask)
-    height, width = shape[:2]
-    from_border = np.abs(old_boxes[i] - [0, 0, height, width]).min(axis=1, initial=np.inf)
+        agree = (pairs.boxes <= within.box) & (pairs.scores <= within.score) & (pairs.masks <= within.mask)
 
     def largest(values: np.ndarray) -> float:
         return float(values.max(initial=0))
 
     return Agreement(
+        expected=pairs.expected,
+        found=pairs.found,
+        matched=len(pairs.boxes),
+        agreeing=int(agree.sum()),
+        border=int((~agree & pairs.border).sum()),
+        box=largest(pairs.boxes[agree]),
+        score=largest(pairs.scores[agree]),
+        mask=largest(pairs.masks[agree]),
+        worst_box=largest(pairs.boxes),
+        median_box=float(np.median(pairs.boxes / pairs.sides)) if len(pairs.boxes) else 0.0,
+    )
+
+
+def differences(
+    expected: tuple[np.ndarray, np.ndarray], found: tuple[np.ndarray, np.ndarray], shape: Sequence[int]
+) -> Differences:
+    """Of the pairs of detections that match; arguments as of `compare`."""
+    (old, old_masks), (new, new_masks) = _with_area(expected), _with_area(found)
+    old_boxes, new_boxes = (_pixels(d[:, :4], shape) for d in (old, new))
+    pairs = _pairs(old, new, old_boxes, new_boxes)
+    i, j = pairs[:, 0], pairs[:, 1]
+    sides = np.maximum((old_boxes[i, 2:] - old_boxes[i, :2]).max(axis=1, initial=0), 1)
+    height, width = shape[:2]
+    from_border = np.abs(old_boxes[i] - [0, 0, height, width]).min(axis=1, initial=np.inf)
+    return Differences(
+        boxes=np.abs(old_boxes[i] - new_boxes[j]).max(axis=1, initial=0),
+        scores=np.abs(old[i, 5] - new[j, 5]),
+        masks=np.abs(old_masks[i] - new_masks[j]).max(axis=(1, 2), initial=0),
+        sides=sides,
+        border=from_border <= _BORDER * sides,
         expected=len(old),
         found=len(new),
-        matched=len(pairs),
-        agreeing=int(agree.sum()),
-        border=int((~agree & (from_border <= _BORDER * sides)).sum()),
-        box=largest(boxes[agree]),
-        score=largest(scores[agree]),
-        mask=largest(masks[agree]),
-        worst_box=largest(boxes),
-        median_box=float(np.median(boxes / sides)) if len(pairs) else 0.0,
     )
 
 

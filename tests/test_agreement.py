@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mrcnn.agreement import Tolerance, compare
+from mrcnn.agreement import Tolerance, compare, differences
 
 SHAPE = (101, 201)
 
@@ -78,3 +78,16 @@ def test_nothing_beside_nothing():
     agreement = compare(raw([]), raw([]), SHAPE, Tolerance())
     assert agreement.count == agreement.strays == 0
     assert agreement.to_dict()["box"] == 0.0
+
+
+def test_differences_of_pairs_tell_those_at_the_border():
+    rows = [[0, 10, 40, 50, 1, 0.9], [50, 60, 90, 150, 2, 0.8], [20, 100, 45, 130, 1, 0.7]]
+    moved = [[4, 10, 40, 50, 1, 0.9], [50, 60, 90, 151, 2, 0.8]]
+    pairs = differences(raw(rows), raw(moved), SHAPE)
+    order = np.argsort(pairs.boxes)
+    assert pairs.boxes[order] == pytest.approx([1, 4], abs=1e-3)
+    assert pairs.border[order].tolist() == [False, True]
+    assert pairs.sides[order] == pytest.approx([90, 40], abs=1e-3)
+    assert (pairs.expected, pairs.found) == (3, 2)
+    nothing = differences(raw([]), raw(moved), SHAPE)
+    assert nothing.boxes.shape == nothing.border.shape == (0,)

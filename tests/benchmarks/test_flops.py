@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import keras
 import pytest
 from keras import layers
 
+from benchmarks import flops
 from benchmarks.flops import by_part, count_flops
 
 
@@ -58,3 +61,10 @@ def test_our_network_has_the_flops_of_its_figure():
     assert sums["feature pyramid"] == pytest.approx(
         2 * 256 * (256 * 256 + 64 * 512 + 16 * 1024 + 4 * 2048 + (256 + 64 + 16 + 4) * 9 * 256)
     )
+
+
+def test_counts_are_written_down(tmp_path, monkeypatch):
+    counts = {"backbone": 3 * 10**9, "box head": 10**9}
+    monkeypatch.setattr(flops, "our_flops", lambda side: counts)
+    assert flops.main(["--side", "64", "--output", str(tmp_path / "flops.json")]) == 0
+    assert json.loads((tmp_path / "flops.json").read_text()) == {"side": 64, "flops": {"ours": counts}}
