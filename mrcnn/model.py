@@ -19,7 +19,7 @@ from mrcnn.data import molding
 from mrcnn.devices import choose_devices
 from mrcnn.downloads import fetch_weights
 from mrcnn.engines.base import check_threads, precision_name
-from mrcnn.engines.keras_engine import set_threads
+from mrcnn.engines.keras_engine import preset_threads
 from mrcnn.engines.opening import ENGINES
 from mrcnn.habits import eagerly
 from mrcnn.inference import ANCHOR_SETS_KEPT, Detector, log
@@ -75,6 +75,7 @@ class MaskRCNN:
     anchors: np.ndarray | None = None
     _resume_from: Path | None = None
     _detector: Detector | None = None
+    _detector_lock = threading.Lock()
     _anchor_lock = threading.Lock()
 
     def __init__(
@@ -91,8 +92,7 @@ class MaskRCNN:
         choose_devices(config.GPUS, config.GPU_MEMORY)
         if engine not in ("auto", *ENGINES):
             raise ValueError(f"engine must be auto, {', '.join(ENGINES)}. Received: {engine!r}.")
-        if engine == "keras":
-            set_threads(threads)  # TensorFlow takes no number any more once a network is built
+        preset_threads(threads, engine)
         self.mode = mode
         self.engine = engine
         self.precision = precision_name(precision)
@@ -284,10 +284,11 @@ class MaskRCNN:
     def detector(self) -> Detector:
         """What runs the network on images; made when first used."""
         self._require("inference", "detect")
-        if self._detector is None:
-            engine = {"engine": self.engine, "precision": self.precision, "threads": self.threads}
-            self._detector = Detector(self.keras_model, self.config, get_anchors=self.get_anchors, **engine)
-        return self._detector
+        with self._detector_lock:
+            if self._detector is None:
+                engine = {"engine": self.engine, "precision": self.precision, "threads": self.threads}
+                self._detector = Detector(self.keras_model, self.config, get_anchors=self.get_anchors, **engine)
+            return self._detector
 
     @property
     def _runs_itself(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import h5py
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from mrcnn import model as model_module
 from mrcnn import training
 from mrcnn.config import Config, ConfigError
 from mrcnn.keras_model import Network
@@ -174,6 +177,37 @@ def test_a_copy_of_the_network_is_made_anew_after_loading_weights(tmp_path):
 def test_engine_arguments_that_cannot_be(wrong, message):
     with pytest.raises(ValueError, match=message):
         MaskRCNN("inference", ShapesConfig(), "logs", **wrong)
+
+
+@pytest.mark.parametrize("engine", ["auto", "keras", "openvino"])
+def test_threads_are_told_before_the_network_is_built(engine, monkeypatch):
+    told = []
+    monkeypatch.setattr(model_module, "preset_threads", lambda threads, name: told.append((threads, name)))
+    monkeypatch.setattr(MaskRCNN, "build", lambda self, mode, config: told.append(mode))
+    MaskRCNN("inference", ShapesConfig(), "logs", engine=engine, threads=1)
+    assert told == [(1, engine), "inference"]
+
+
+def test_another_engine_and_its_threads():
+    model = MaskRCNN("inference", ShapesConfig(), "logs", engine="openvino", precision="float32", threads=1)
+    made = model.detector.engine
+    assert (made.name, made.precision, made.threads) == ("openvino", "float32", 1)
+
+
+def test_threads_that_share_a_model_make_one_detector(monkeypatch):
+    model, made = shapes_model(), []
+    model._detector = None
+
+    class Slow:
+        def __init__(self, *_, **__):
+            time.sleep(0.05)
+            made.append(self)
+
+    monkeypatch.setattr(model_module, "Detector", Slow)
+    with ThreadPoolExecutor(8) as pool:
+        detectors = list(pool.map(lambda _: model.detector, range(8)))
+    assert made == [detectors[0]] and set(detectors) == set(made)
+    model._detector = None
 
 
 def test_detect_gives_masks_in_other_forms(rng):

@@ -15,7 +15,7 @@ from mrcnn.bundle import Bundle, read_bundle
 from mrcnn.cli import CommandError, note
 from mrcnn.cli.configuration import class_names, find_weights, for_detection, load_network, make_config
 from mrcnn.config import Config
-from mrcnn.engines.base import Engine, EngineError, Raw
+from mrcnn.engines.base import Engine, Raw
 from mrcnn.inference import Detector
 
 # What of the configuration is about images on their way to the network; the rest is part of an exported model.
@@ -122,17 +122,11 @@ def _open_weights(
     confidence = min_confidence if args.min_confidence is None else args.min_confidence
 
     def limit_threads() -> None:
-        # TensorFlow takes no number any more once a network is built.
-        from mrcnn.engines.keras_engine import set_threads
+        from mrcnn.engines.keras_engine import preset_threads
 
-        try:
-            set_threads(threads)
-        except EngineError:
-            if engine == "keras":
-                raise
+        preset_threads(threads, engine)
 
-    prepare = limit_threads if threads is not None and engine in ("auto", "keras") else None
-    network = load_network(str(path), args.config, args.classes, confidence, args.verbose, prepare)
+    network = load_network(str(path), args.config, args.classes, confidence, args.verbose, limit_threads)
     detector = Detector(network.model, engine=engine, precision=precision, threads=threads)
     return _running(detector, network.class_names, network.names_known)
 

@@ -30,6 +30,9 @@ _ORDER = ("openvino", "keras", "onnxruntime")
 _AS_GOOD = 0.85
 _VERSIONS_OF = ("keras", "tensorflow", "jax", "torch", "openvino", "onnxruntime")
 
+# What failed is asked again by the next process only: it may have been for want of memory.
+_failed: set[tuple[str, str]] = set()
+
 _log = logging.getLogger(__name__)
 
 
@@ -67,8 +70,10 @@ def choose(engines: Sequence[str], precision: str, threads: int | None = None) -
     if not rates:
         raise EngineError(f"None of the engines {', '.join(engines)} runs here. Name one (engine=...) to see why.")
     best = max(rates.values())
-    # What lies closer together than such a short measurement can tell goes by what stands around the convolutions.
-    chosen = min((p for p in rates if rates[p] >= _AS_GOOD * best), key=lambda p: (_ORDER.index(p[0]), -rates[p]))
+    # What lies closer together than such a short measurement can tell goes by what stands around the convolutions, and
+    # by what rounds less.
+    good = (pair for pair in rates if rates[pair] >= _AS_GOOD * best)
+    chosen = min(good, key=lambda pair: (_ORDER.index(pair[0]), pair[1] != "float32"))
     ranked = sorted(rates, key=lambda pair: -rates[pair])
     told = ", ".join(f"{engine} {kind} {rates[engine, kind] / 1e9:.0f}" for engine, kind in ranked)
     return Choice(*chosen, f"convolutions measured here, in GFLOP/s: {told}")
@@ -81,20 +86,21 @@ def _rates(pairs: Sequence[tuple[str, str]], threads: int | None) -> dict[tuple[
     known = _read(path)
     fingerprint = _fingerprint(threads)
     kept = known.get(fingerprint)
-    own = {key: rate for key, rate in kept.items() if isinstance(rate, float)} if isinstance(kept, dict) else {}
+    kept = kept if isinstance(kept, dict) else {}
+    own = {key: rate for key, rate in kept.items() if isinstance(rate, float) and rate > 0}
     before = dict(own)
     for engine, kind in pairs:
         key = f"{engine} {kind}"
-        if key in own:
+        if key in own or (fingerprint, key) in _failed:
             continue
         try:
             own[key] = measure_rate(engine, kind, threads)
         except Exception as error:  # whatever a runtime raises where it cannot: the others are asked
             _log.warning("The engine %s cannot run in %s here: %s", engine, kind, error)
-            own[key] = 0.0
+            _failed.add((fingerprint, key))
     if own != before and path is not None:
         _write(path, {**known, fingerprint: own})
-    return {(engine, kind): own[f"{engine} {kind}"] for engine, kind in pairs if own[f"{engine} {kind}"] > 0}
+    return {(engine, kind): own[f"{engine} {kind}"] for engine, kind in pairs if f"{engine} {kind}" in own}
 
 
 def _read(path: Path | None) -> dict[str, Any]:

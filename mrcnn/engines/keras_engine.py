@@ -140,6 +140,25 @@ def set_threads(threads: int | None) -> None:
         )
 
 
+def preset_threads(threads: int | None, engine: str) -> None:
+    """`set_threads` before a network is built, after which TensorFlow takes no number; for an engine that runs it.
+
+    Args:
+        threads: see `set_threads`.
+        engine: "keras"; "auto", for which a backend that cannot be told is no error; or another, which has its own.
+
+    Raises:
+        EngineError, ValueError: as `set_threads`, for "keras".
+    """
+    if engine not in ("keras", "auto"):
+        return
+    try:
+        set_threads(threads)
+    except EngineError:
+        if engine == "keras":
+            raise
+
+
 def _mask_head(masks: Any) -> tuple[PyramidROIAlign, list[Any], list[Any]]:
     """What the network's output `masks` is made by: the ROIAlign layer, the feature maps that it is given, and the
     layers that follow it in their order."""

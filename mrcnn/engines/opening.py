@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ def open_engine(
         config: the configuration, where `model` does not tell it.
         engine: "keras", "openvino", "onnxruntime", or "auto": which measures fastest here, of those that are installed
             and can run the model.
-        precision: "float32", "bfloat16", "int8", or "auto": the fastest, or what the model was exported for.
+        precision: "float32", "bfloat16", "int8", or "auto": int8 for a model that was quantized, else what measures
+            fastest here in the engine.
         threads: how many to use; None: the engine decides.
         device: the named engine's name for a device, such as OpenVINO's "GPU"; None: the CPU (keras: Keras's own).
 
@@ -71,7 +72,8 @@ def open_engine(
         if Path(model).is_dir() or is_bundle(model):
             opened = _open_bundle(read_bundle(model), config, engine, precision, threads, device)
         else:
-            opened = _open_network(*_load_weights(Path(model), config), engine, precision, threads, device)
+            loaded = _load_weights(Path(model), config, engine, threads)
+            opened = _open_network(*loaded, engine, precision, threads, device, own=True)
     else:
         network, config = _network_of(model, config)
         opened = _open_network(network, config, None, engine, precision, threads, device)
@@ -98,42 +100,50 @@ def _open_bundle(
     usable = [name for name in readers if installed(name)] if engine == "auto" else [engine]
     if not usable:
         raise EngineError(f"{bundle.folder} needs one of these packages, and none is installed: {', '.join(readers)}.")
-    if quantized or len(usable) == 1:
-        # One that was exported for bfloat16 runs on any machine, in float32 where there is nothing else.
-        choice = Choice(usable[0], precision, f"the model is exported as {bundle.format}, {bundle.precision}")
+    if quantized:
+        choice = Choice(usable[0], precision, "the model is quantized to int8")
     else:
-        choice = choose(usable, precision, threads)
+        choice = _choose_of(usable, precision, threads, device)
     made = _engine_of_file(choice, bundle.path, threads, device, quantized)
     return Opened(made, config, bundle.class_names, choice.reason)
 
 
 def _open_network(
     network: Any, config: Config, class_names: tuple[str, ...] | None, engine: str, precision: str, threads: int | None,
-    device: str | None,
+    device: str | None, own: bool = False,
 ) -> Opened:  # fmt: skip
+    """`own`: nobody else has the network, so that a copy of it, made for the engine, does as well."""
     if precision == "int8":
         raise EngineError("precision 'int8' needs a quantized model: `mrcnn export --precision int8` makes one.")
-    reason = "asked for"
+    usable = [engine]
     if engine == "auto":
         # Another runtime is given an ONNX graph, which takes a package of its own.
         usable = [name for name in installed_engines() if name == "keras" or installed("onnx")]
-        asked, choice = precision, choose(usable, precision, threads)
-        engine, precision, reason = choice.engine, choice.precision, choice.reason
-        if engine != "keras":
-            try:
-                return Opened(_convert(network, config, choice, threads, device), config, class_names, reason)
-            except EngineError as error:
-                _log.warning("%s Going on with the engine keras.", error)
-                reason = f"{engine} cannot: {error}"
-                # The precision that was asked for, not the one that was fastest elsewhere.
-                engine, precision = "keras", choose(["keras"], asked, threads).precision
-    if engine == "keras":
-        from mrcnn.engines.keras_engine import KerasEngine
+    choice = _choose_of(usable, precision, threads, device)
+    if choice.engine != "keras":
+        try:
+            return Opened(_convert(network, config, choice, threads, device), config, class_names, choice.reason)
+        except EngineError as error:
+            if engine != "auto" or "keras" not in usable:
+                raise
+            _log.warning("%s Going on with the engine keras.", error)
+            # The precision that was asked for, not the one that was fastest elsewhere.
+            own_choice = choose(["keras"], precision, threads)
+            choice = replace(own_choice, reason=f"{choice.engine} cannot: {error}")
+    from mrcnn.engines.keras_engine import KerasEngine
 
-        precision = "float32" if precision == "auto" else precision
-        return Opened(KerasEngine(network, config, precision, threads), config, class_names, reason)
-    made = _convert(network, config, Choice(engine, precision, reason), threads, device)
-    return Opened(made, config, class_names, reason)
+    made = KerasEngine(network, config, choice.precision, threads, fold=True if own else None)
+    return Opened(made, config, class_names, choice.reason)
+
+
+def _choose_of(engines: list[str], precision: str, threads: int | None, device: str | None) -> Choice:
+    """One of some engines, and a precision; "auto" where the engine itself tells best."""
+    if len(engines) == 1:
+        if precision != "auto":
+            return Choice(engines[0], precision, "asked for")
+        if device not in (None, "CPU") or not installed(engines[0]):  # measured is the CPU; making it says what lacks
+            return Choice(engines[0], precision, "asked for")
+    return choose(engines, precision, threads)
 
 
 def _convert(network: Any, config: Config, choice: Choice, threads: int | None, device: str | None) -> Engine:
@@ -173,13 +183,16 @@ def _network_of(model: Any, config: Config | None) -> tuple[Any, Config]:
     return network, config
 
 
-def _load_weights(path: Path, config: Config | None) -> tuple[Any, Config, tuple[str, ...] | None]:
-    """The network of a weights file."""
+def _load_weights(
+    path: Path, config: Config | None, engine: str, threads: int | None
+) -> tuple[Any, Config, tuple[str, ...] | None]:
+    """The network of a weights file, for an engine that uses so many threads."""
     if not path.exists():
         raise FileNotFoundError(f"There is no exported model and no weights file {path}.")
     if path.suffix not in _WEIGHTS:
         raise EngineError(f"{path} is neither an exported model (a folder) nor a weights file ({', '.join(_WEIGHTS)}).")
     from mrcnn import weights
+    from mrcnn.engines.keras_engine import preset_threads
     from mrcnn.network import build_network
 
     info = weights.inspect_weights(path)
@@ -188,6 +201,7 @@ def _load_weights(path: Path, config: Config | None) -> tuple[Any, Config, tuple
             raise EngineError(f"{path} stores no configuration: give config=, the one that it was trained with.")
         fields = Config.fields()
         config = Config.from_dict({name: value for name, value in info.config.items() if name in fields})
+    preset_threads(threads, engine)
     network = build_network(config, "inference")
     weights.load_weights(network, path)
     return network, config, info.class_names

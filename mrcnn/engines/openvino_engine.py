@@ -1,4 +1,4 @@
-"""The network in OpenVINO: the fastest on a CPU where one was measured (docs/benchmarks.md)."""
+"""The network in OpenVINO: the fastest on a CPU where one was measured (docs/detection.md)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OpenVINOEngine:
     Args:
         model: an `.onnx` or OpenVINO `.xml` file of `network_graph`'s network, or the ONNX model's bytes.
         precision: "float32", "bfloat16", "int8" for a model that was quantized, or "auto": what the file is of, or else
-            "bfloat16" where the processor computes in it and "float32" where it does not.
+            "bfloat16" where the processor has instructions for it and "float32" where it does not.
         threads: how many to use; None: OpenVINO decides.
         device: OpenVINO's name of the device.
         quantized: whether the model was quantized to int8.
@@ -53,11 +53,11 @@ class OpenVINOEngine:
         core = openvino.Core()
         self.threads = threads
         self.device = device
-        self.precision = self._choose(precision_name(precision), _capabilities(core, device), quantized)
+        self.precision = self._choose(core, precision_name(precision), quantized)
         try:
             network = core.read_model(model if isinstance(model, bytes) else str(model))
             _keep_float32(network)
-            properties = self._properties(_capabilities(core, device))
+            properties = self._properties()
             if cache is not None and _make_room(cache):
                 properties["CACHE_DIR"] = str(cache)
             self._compiled = core.compile_model(network, device, properties)
@@ -77,7 +77,8 @@ class OpenVINOEngine:
             detections, image_index, masks = (self._request.get_tensor(port).data.copy() for port in self._outputs)
         return split(detections, image_index, masks, len(molded))
 
-    def _choose(self, precision: str, capabilities: list[str], quantized: bool) -> str:
+    def _choose(self, core: Any, precision: str, quantized: bool) -> str:
+        capabilities = capabilities_of(core, self.device)
         if quantized:
             if precision not in ("auto", "int8"):
                 raise EngineError(
@@ -85,7 +86,7 @@ class OpenVINOEngine:
                 )
             return "int8"
         if precision == "auto":
-            return "bfloat16" if "BF16" in capabilities else "float32"
+            return "bfloat16" if _prefers_bfloat16(core, self.device) else "float32"
         if precision == "int8":
             raise EngineError(
                 "This model is not quantized: precision 'int8' needs one of `mrcnn export --precision int8`."
@@ -97,9 +98,11 @@ class OpenVINOEngine:
             )
         return precision
 
-    def _properties(self, capabilities: list[str]) -> dict[str, Any]:
-        hint = _HINTS.get(self.precision, "bf16" if "BF16" in capabilities else "f32")
-        properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    def _properties(self) -> dict[str, Any]:
+        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        # Without a hint, what is not int8 computes in bfloat16 where the processor has instructions for it.
+        if self.precision in _HINTS:
+            properties["INFERENCE_PRECISION_HINT"] = _HINTS[self.precision]
         if self.device == "CPU":
             properties["NUM_STREAMS"] = 1
             if self.threads is not None:
@@ -107,7 +110,20 @@ class OpenVINOEngine:
         return properties
 
 
-def _capabilities(core: Any, device: str) -> list[str]:
+def _prefers_bfloat16(core: Any, device: str) -> bool:
+    """Whether OpenVINO would compute in bfloat16 by itself: where there are instructions for it. (It can wherever there
+    is AVX-512, but slower than in float32.)"""
+    import openvino
+
+    return core.get_property(device, "INFERENCE_PRECISION_HINT") == openvino.Type.bf16
+
+
+def capabilities_of(core: Any, device: str) -> list[str]:
+    """What OpenVINO says that a device computes in, such as "FP32", "BF16".
+
+    Raises:
+        EngineError: there is no such device.
+    """
     try:
         return list(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
     except RuntimeError as error:

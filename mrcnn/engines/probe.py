@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mrcnn.engines.base import EngineError
+from mrcnn.engines.openvino_engine import capabilities_of
 from mrcnn.requirements import require
 
 # Of the network's most common kind: 3x3, 256 channels wide, on a map as large as P4 of a large image.
@@ -52,7 +54,10 @@ def _openvino(precision: str, threads: int | None) -> Callable[[], Any]:
     }
     if threads is not None:
         properties["INFERENCE_NUM_THREADS"] = threads
-    request = openvino.Core().compile_model(str(probe_path()), "CPU", properties).create_infer_request()
+    core = openvino.Core()
+    if precision == "bfloat16" and "BF16" not in capabilities_of(core, "CPU"):  # it would be float32
+        raise EngineError("This processor does not compute in bfloat16.")
+    request = core.compile_model(str(probe_path()), "CPU", properties).create_infer_request()
     image = _image()
     return lambda: request.infer([image], share_inputs=True, share_outputs=True)
 
@@ -71,6 +76,9 @@ def _onnxruntime(precision: str, threads: int | None) -> Callable[[], Any]:
 def _keras(precision: str, threads: int | None) -> Callable[[], Any]:
     import keras
 
+    from mrcnn.engines.keras_engine import set_threads
+
+    set_threads(threads)
     kernel = keras.ops.cast(np.full((3, 3, CHANNELS, CHANNELS), 1e-4, np.float32), precision)
 
     def stack(x: Any) -> Any:

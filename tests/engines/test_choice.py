@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from mrcnn.cache import CACHE_VARIABLE
-from mrcnn.engines import choice
+from mrcnn.engines import choice, probe
 from mrcnn.engines.base import EngineError
 from mrcnn.engines.choice import PACKAGES, choose, installed_engines
 from mrcnn.engines.probe import measure_rate
@@ -18,6 +18,7 @@ from mrcnn.engines.probe import measure_rate
 def rates(tmp_path, monkeypatch):
     """Rates in GFLOP/s that are found instead of measured, and which were asked for."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr(choice, "_failed", set())
     given = {
         ("openvino", "float32"): 100, ("openvino", "bfloat16"): 200, ("keras", "float32"): 90,
         ("keras", "bfloat16"): 150, ("onnxruntime", "float32"): 80,
@@ -59,6 +60,12 @@ def test_of_those_that_are_nearly_as_fast_the_better_known_is_taken(rates):
     assert choose(ALL, "auto").engine == "openvino"
     given["keras", "bfloat16"] = 300
     assert choose(ALL, "auto", threads=3).engine == "keras"
+
+
+def test_a_precision_that_gains_nothing_is_not_taken(rates):
+    given, _ = rates
+    given["openvino", "bfloat16"], given["keras", "bfloat16"] = 110, 80
+    assert choose(ALL, "auto").precision == "float32"
 
 
 def test_it_is_measured_once(rates, tmp_path):
@@ -114,6 +121,10 @@ def test_what_does_not_run_here_is_left_out(rates, caplog):
     assert "The engine openvino cannot run in bfloat16 here: not on this machine" in caplog.text
     choose(ALL, "auto")
     assert len(asked) == 5  # nor is it asked again
+    choice._failed.clear()  # as in another process, which asks again what failed, and nothing else
+    given["keras", "bfloat16"] = 150
+    assert choose(ALL, "auto").engine == "keras"
+    assert asked[5:] == [("keras", "bfloat16"), ("openvino", "bfloat16")]
     given.update(dict.fromkeys(given))
     with pytest.raises(EngineError, match=r"None of the engines openvino, keras runs here. Name one \(engine=...\)"):
         choose(("openvino", "keras"), "auto", threads=2)
@@ -138,3 +149,18 @@ def test_installed_engines(monkeypatch):
 @pytest.mark.parametrize("engine", ALL)
 def test_measuring_runs(engine):
     assert measure_rate(engine, "float32", None if engine == "keras" else 1) > 1e8
+
+
+def test_what_is_measured_is_what_was_asked_for(monkeypatch):
+    """Keras with so many threads; OpenVINO in bfloat16, where it would run float32 and say nothing."""
+    from mrcnn.engines import keras_engine
+
+    def refuse(threads):
+        raise EngineError(f"not {threads}")
+
+    monkeypatch.setattr(keras_engine, "set_threads", refuse)
+    with pytest.raises(EngineError, match="not 3"):
+        measure_rate("keras", "float32", 3)
+    monkeypatch.setattr(probe, "capabilities_of", lambda core, device: ["FP32"])
+    with pytest.raises(EngineError, match="does not compute in bfloat16"):
+        measure_rate("openvino", "bfloat16")

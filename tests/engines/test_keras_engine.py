@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from functools import cache
+from importlib import resources
 
 import keras
 import numpy as np
@@ -12,7 +15,7 @@ from keras import ops
 
 from mrcnn.engines import keras_engine
 from mrcnn.engines.base import EngineError
-from mrcnn.engines.keras_engine import KerasEngine
+from mrcnn.engines.keras_engine import KerasEngine, preset_threads
 from mrcnn.network import build_network
 from tests import golden
 from tests.nuclei_network import in_order, network_inputs, nuclei_network, nuclei_picture
@@ -164,6 +167,33 @@ def test_threads():
         message = "keeps it.*TF_NUM_INTRAOP_THREADS" if BACKEND == "tensorflow" else "Received: threads 97"
         with pytest.raises(EngineError, match=message):
             KerasEngine(model, config, threads=97)
+
+
+THREADS = """
+import sys
+import keras, tensorflow
+from mrcnn import Detector
+from mrcnn.nuclei import NucleiInferenceConfig
+detector = Detector(sys.argv[1], NucleiInferenceConfig(), engine="keras", precision="float32", threads=1)
+assert detector.engine.threads == tensorflow.config.threading.get_intra_op_parallelism_threads() == 1
+"""
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the others can be told at any time, or never")
+def test_threads_for_a_weights_file():
+    """TensorFlow is told before the network is built. In a process of its own, where it has not started."""
+    path = resources.files("mrcnn") / "assets" / "nuclei.h5"
+    done = subprocess.run([sys.executable, "-c", THREADS, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow can be told too late")
+def test_threads_are_preset_as_well_as_can_be():
+    nuclei_network()  # TensorFlow has started
+    for engine, threads in (("auto", 97), ("openvino", 97), ("keras", None)):
+        preset_threads(threads, engine)
+    with pytest.raises(EngineError, match="keeps it"):
+        preset_threads(97, "keras")
 
 
 @on_every_backend

@@ -65,11 +65,11 @@ def test_an_exported_model(exported, engine):
 
 def test_what_openvino_compiled_of_an_exported_model_is_kept(exported, tmp_path, monkeypatch):
     monkeypatch.setenv("MRCNN_CACHE", str(tmp_path))
-    open_engine(exported, engine="openvino")
+    open_engine(exported, engine="openvino", precision="float32")
     assert len(list((tmp_path / "openvino").glob("*.blob"))) == 1
     monkeypatch.delenv("MRCNN_CACHE")
     monkeypatch.setitem(sys.modules, "platformdirs", None)  # not installed: no folder, and none is needed
-    open_engine(exported, engine="openvino")
+    open_engine(exported, engine="openvino", precision="float32")
 
 
 def test_an_exported_model_on_whatever_is_fastest(exported, fastest, caplog):
@@ -81,9 +81,12 @@ def test_an_exported_model_on_whatever_is_fastest(exported, fastest, caplog):
 
 
 def test_an_exported_model_where_only_one_runtime_is(exported, fastest, monkeypatch):
+    """The precision is measured all the same."""
     monkeypatch.setattr(opening, "installed", lambda package: package == "onnxruntime")
     opened = open_engine(exported)
-    assert opened.engine.name == "onnxruntime" and fastest == []
+    assert opened.engine.name == "onnxruntime" and opened.reason == "measured"
+    assert fastest == [(["onnxruntime"], "auto")]
+    assert open_engine(exported, precision="float32").reason == "asked for" and len(fastest) == 1
     monkeypatch.setattr(opening, "installed", lambda package: False)
     with pytest.raises(EngineError, match="needs one of these packages, and none is installed: openvino, onnxruntime"):
         open_engine(exported)
@@ -104,7 +107,22 @@ def test_formats_of_other_programs(tmp_path):
         open_engine(tmp_path / "model")
 
 
-def test_a_model_for_bfloat16_runs_where_there_is_none(tmp_path, monkeypatch):
+def test_a_named_engine_runs_in_what_measures_fastest(exported, fastest):
+    """OpenVINO says that it computes in bfloat16 wherever there is AVX-512, fast or not."""
+    assert open_engine(exported, engine="openvino").engine.precision == "float32"
+    config, network = small()
+    opened = open_engine(network, config, engine="keras")
+    assert (opened.engine.precision, opened.reason) == ("float32", "measured")
+    assert fastest == [(["openvino"], "auto"), (["keras"], "auto")]
+
+
+def test_keras_computes_in_what_measures_fastest(monkeypatch):
+    config, network = small()
+    monkeypatch.setattr(opening, "choose", lambda engines, *_: Choice(engines[0], "bfloat16", "measured"))
+    assert open_engine(network, config, engine="keras").engine.precision == "bfloat16"
+
+
+def test_a_model_for_bfloat16_runs_where_there_is_none(tmp_path, monkeypatch, fastest):
     import openvino
 
     from mrcnn.engines import openvino_engine
@@ -117,12 +135,14 @@ def test_a_model_for_bfloat16_runs_where_there_is_none(tmp_path, monkeypatch):
         return "model.xml"
 
     write_bundle(tmp_path / "model", "openvino", "bfloat16", config, None, write, lambda bundle: {})
-    monkeypatch.setattr(openvino_engine, "_capabilities", lambda core, device: ["FP32"])
+    monkeypatch.setattr(openvino_engine, "capabilities_of", lambda core, device: ["FP32"])
     opened = open_engine(tmp_path / "model")
     assert opened.engine.precision == "float32" and opened.class_names is None
     agrees(opened)
-    monkeypatch.setattr(openvino_engine, "_capabilities", lambda core, device: ["FP32", "BF16"])
-    assert open_engine(tmp_path / "model").engine.precision == "bfloat16"
+    with pytest.raises(EngineError, match="does not compute in bfloat16"):
+        open_engine(tmp_path / "model", precision="bfloat16")
+    monkeypatch.setattr(openvino_engine, "capabilities_of", lambda core, device: ["FP32", "BF16"])
+    assert open_engine(tmp_path / "model", precision="bfloat16").engine.precision == "bfloat16"
     with pytest.raises(EngineError, match="not quantized"):
         open_engine(tmp_path / "model", precision="int8")
 
@@ -168,7 +188,7 @@ def test_a_weights_file(tmp_path):
     weights.save_weights(network, plain)
     with pytest.raises(EngineError, match="stores no configuration: give config="):
         open_engine(plain)
-    agrees(open_engine(plain, config, engine="keras"))
+    agrees(open_engine(plain, config, engine="keras", precision="float32"))
 
 
 def test_files_that_are_none(tmp_path):

@@ -42,7 +42,7 @@ def test_float32_gives_what_keras_gives():
     found = engine("float32").run(*arrays)
     agreements = check(keras_raw(network, arrays), found, arrays[0].shape[1:3], least=3)
     assert [agreement.found for agreement in agreements] == [12, 3]
-    # What the issue asks for.
+    # What docs/detection.md says of float32.
     assert all(a.worst_box <= 1e-3 and a.score <= 1e-3 for a in agreements)
 
 
@@ -50,8 +50,8 @@ def test_what_it_says_of_itself():
     made = OpenVINOEngine(nuclei()[0], "f32", threads=1)
     assert (made.name, made.precision, made.device, made.threads) == ("openvino", "float32", "CPU", 1)
     assert made._compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    expected = "bfloat16" if "BF16" in CAPABILITIES else "float32"
-    assert OpenVINOEngine(nuclei()[0]).precision == expected
+    native = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT") == openvino.Type.bf16
+    assert OpenVINOEngine(nuclei()[0]).precision == ("bfloat16" if native else "float32")
 
 
 @with_bfloat16
@@ -151,10 +151,19 @@ def test_errors(tmp_path, monkeypatch):
             OpenVINOEngine(bad)
     with pytest.raises(EngineError, match="OpenVINO cannot run the network on CPU"):
         OpenVINOEngine(b"not a model")
-    monkeypatch.setattr(openvino_engine, "_capabilities", lambda core, device: ["FP32"])
+    monkeypatch.setattr(openvino_engine, "capabilities_of", lambda core, device: ["FP32"])
     with pytest.raises(EngineError, match=r"does not compute in bfloat16 \(it does in FP32\). Use precision 'float32'"):
         OpenVINOEngine(model, "bfloat16")
+    monkeypatch.setattr(openvino_engine, "_prefers_bfloat16", lambda core, device: False)
     assert OpenVINOEngine(model).precision == "float32"
+
+
+def test_what_is_not_int8_computes_in_what_openvino_prefers():
+    """In bfloat16 only where there are instructions for it."""
+    made = OpenVINOEngine(nuclei()[0], quantized=True)
+    hint = made._compiled.get_property("INFERENCE_PRECISION_HINT")
+    assert made.precision == "int8"
+    assert hint == openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT")
 
 
 def test_without_openvino(monkeypatch):
