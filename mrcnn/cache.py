@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 CACHE_VARIABLE = "MRCNN_CACHE"
@@ -12,13 +13,15 @@ def cache_folder() -> Path:
     """The environment variable MRCNN_CACHE, else the user's cache folder of the system.
 
     Raises:
-        ImportError: the package platformdirs, which knows that folder, is not installed.
+        RuntimeError: the user has no home.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
-    import platformdirs
-
+    try:
+        import platformdirs
+    except ImportError:
+        return _user_cache() / "mrcnn"
     return platformdirs.user_cache_path("mrcnn", appauthor=False)
 
 
@@ -26,5 +29,13 @@ def known_cache_folder() -> Path | None:
     """As `cache_folder`; None where it is not known, for what is quicker with a cache and does without."""
     try:
         return cache_folder()
-    except ImportError:
+    except RuntimeError:
         return None
+
+
+def _user_cache() -> Path:
+    """For machines that only detect, on which platformdirs is not."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    variable = "LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"
+    return Path(os.environ.get(variable) or Path.home() / ".cache")

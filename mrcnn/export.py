@@ -10,7 +10,7 @@ finds in it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,12 +26,14 @@ from mrcnn.data.images import read_image
 from mrcnn.data.molding import network_inputs
 from mrcnn.engines.base import Engine, Raw
 from mrcnn.engines.keras_engine import KerasEngine
-from mrcnn.exporters import Job, engine_of, exporter_of, input_shapes
+from mrcnn.exporters import Job, bfloat16_engine, engine_of, exporter_of, input_shapes
 from mrcnn.formats import ExportError, check_export
 from mrcnn.slim import without_background
 
 __all__ = ["ExportError", "export_model"]
 
+# Formats that this package itself runs.
+_PACKAGE_RUNS = ("openvino", "onnx")
 # Of so many detections one may lie on a threshold (of score, of overlap, of the number of proposals); and one of any
 # ten. A graph that is wrong somewhere is so for all of them.
 _ONE_STRAY_IN, _ENOUGH_FOR_ONE = 20, 10
@@ -107,7 +109,7 @@ def export_model(
     exporter = exporter_of(format)
     if (precision == "int8") != (calibration is not None):
         raise ValueError(f"calibration images go with precision int8, and it with them. Received: {precision!r}.")
-    if measure is not None and format not in ("openvino", "onnx"):
+    if measure is not None and format not in _PACKAGE_RUNS:
         raise ValueError(f"measure goes with what an engine runs: openvino, onnx. Received: format {format!r}.")
     names = None if class_names is None else tuple(class_names)
     if names is not None and len(names) != config.NUM_CLASSES:
@@ -135,6 +137,9 @@ def export_model(
                 file = exporter.write(twin, Path(other))
                 raw, ran = exporter.run(twin, Path(other) / file)
         agreement = _judge(trial, raw, precision, format)
+        reduced = None
+        if precision == "float32" and format in _PACKAGE_RUNS and not found_nothing:
+            reduced = _in_bfloat16(trial, bundle)
         return {
             "image": trial.name,
             "molded_shape": list(trial.inputs[0].shape),
@@ -142,6 +147,7 @@ def export_model(
             "ran_in": ran,
             "inputs": input_shapes(job, format),
             **agreement.to_dict(),
+            **({} if reduced is None else {"bfloat16": reduced}),
             **({} if measure is None else measure(engine_of(job, bundle.path))),
         }
 
@@ -156,17 +162,36 @@ def describe_checks(bundle: Bundle) -> str:
     count = max(checks["expected"], checks["found"])
     lines = [
         f"checked against Keras with {checks['image']} ({size} pixels), run by {checks['ran_in']}:",
-        f"  {checks['agreeing']} of {count} detections {agree}; largest differences: boxes "
-        f"{checks['box']:.2g} pixels, scores {checks['score']:.2g}, masks {checks['mask']:.2g}",
+        f"  {checks['agreeing']} of {count} detections {agree}; {_apart(checks)}",
     ]
+    strays = count - checks["agreeing"] - checks["border"]
+    if strays:
+        lines.append(
+            f"  {strays} more that differ by more, boxes by up to {checks['worst_box']:.2g} pixels, or that only one "
+            "of the two finds"
+        )
     if checks["border"]:
         lines.append(
             f"  {checks['border']} more that end at the border of the image, where a rounding error decides, by up to "
             f"{checks['worst_box']:.2g} pixels"
         )
+    reduced = checks.get("bfloat16")
+    if reduced:
+        told = "" if reduced["agrees"] else ": too few or too far off, so detection that may choose will choose float32"
+        lines.append(
+            f"  in bfloat16 {reduced['matched']} of {max(reduced['expected'], reduced['found'])} are found again; "
+            f"{_apart(reduced)}{told}"
+        )
     if checks["background_ruled_out"]:
         lines.append("  The network found nothing in it; a copy without background was exported and compared instead.")
     return "\n".join(lines)
+
+
+def _apart(checks: Mapping[str, Any]) -> str:
+    return (
+        f"largest differences: boxes {checks['box']:.2g} pixels, scores {checks['score']:.2g}, masks "
+        f"{checks['mask']:.2g}"
+    )
 
 
 def _judge(trial: _Trial, found: Raw, precision: str, format: str) -> Agreement:
@@ -180,7 +205,7 @@ def _judge(trial: _Trial, found: Raw, precision: str, format: str) -> Agreement:
     else:
         share, median = _REDUCED[precision]
         agreement = compare(trial.expected, found, trial.shape)
-        good = agreement.matched >= share * agreement.count and agreement.median_box <= median
+        good = _is_near(agreement, precision)
         rule = f"{share:.0%} of detections found again, boxes {median:.0%} of their side in the median"
     if not good:
         everything = compare(trial.expected, found, trial.shape)
@@ -192,6 +217,21 @@ def _judge(trial: _Trial, found: Raw, precision: str, format: str) -> Agreement:
             f"{everything.mask:.3g}. Allowed: {rule}."
         )
     return agreement
+
+
+def _is_near(agreement: Agreement, precision: str) -> bool:
+    share, median = _REDUCED[precision]
+    return agreement.matched >= share * agreement.count and agreement.median_box <= median
+
+
+def _in_bfloat16(trial: _Trial, bundle: Bundle) -> dict[str, Any] | None:
+    """How far a float32 file lies from Keras when it computes in bfloat16, which a detector that may choose does where
+    it is faster; None: not here."""
+    engine = bfloat16_engine(bundle.path)
+    if engine is None:
+        return None
+    agreement = compare(trial.expected, engine.run(*trial.inputs)[0], trial.shape)
+    return {**agreement.to_dict(), "agrees": _is_near(agreement, "bfloat16")}
 
 
 def _trial(network: keras.Model, config: Config, image: str | Path | np.ndarray | None) -> _Trial:

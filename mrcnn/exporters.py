@@ -22,7 +22,7 @@ from mrcnn.config import Config
 from mrcnn.data.images import read_image
 from mrcnn.engines.base import Engine, Raw
 from mrcnn.engines.onnxruntime_engine import ONNXRuntimeEngine
-from mrcnn.engines.openvino_engine import OpenVINOEngine
+from mrcnn.engines.openvino_engine import OpenVINOEngine, prefers_bfloat16
 from mrcnn.formats import FORMATS, ExportError
 from mrcnn.graph.names import INPUTS
 from mrcnn.graph.network import network_graph
@@ -161,6 +161,12 @@ def engine_of(job: Job, path: Path) -> Engine:
     # bfloat16 where the processor knows it: a model for such a machine can be exported on another.
     precision = "auto" if job.precision == "bfloat16" else job.precision
     return OpenVINOEngine(path, precision, quantized=precision == "int8")
+
+
+def bfloat16_engine(path: Path) -> Engine | None:
+    """The engine that detection here might choose for a float32 file, and that computes in bfloat16; None: it would
+    not."""
+    return OpenVINOEngine(path, "bfloat16") if installed("openvino") and prefers_bfloat16() else None
 
 
 def _run_engine(job: Job, path: Path) -> tuple[Raw, str]:

@@ -103,7 +103,9 @@ def _open_bundle(
     if quantized:
         choice = Choice(usable[0], precision, "the model is quantized to int8")
     else:
-        choice = _choose_of(usable, precision, threads, device)
+        agrees = (bundle.checks.get("bfloat16") or {}).get("agrees", True)  # the export compared it with Keras
+        wanted = "float32" if precision == "auto" and not agrees else precision
+        choice = _choose_of(usable, wanted, threads, device)
     made = _engine_of_file(choice, bundle.path, threads, device, quantized)
     return Opened(made, config, bundle.class_names, choice.reason)
 

@@ -86,7 +86,7 @@ class OpenVINOEngine:
                 )
             return "int8"
         if precision == "auto":
-            return "bfloat16" if _prefers_bfloat16(core, self.device) else "float32"
+            return "bfloat16" if prefers_bfloat16(core, self.device) else "float32"
         if precision == "int8":
             raise EngineError(
                 "This model is not quantized: precision 'int8' needs one of `mrcnn export --precision int8`."
@@ -110,11 +110,12 @@ class OpenVINOEngine:
         return properties
 
 
-def _prefers_bfloat16(core: Any, device: str) -> bool:
+def prefers_bfloat16(core: Any = None, device: str = "CPU") -> bool:
     """Whether OpenVINO would compute in bfloat16 by itself: where there are instructions for it. (It can wherever there
     is AVX-512, but slower than in float32.)"""
     import openvino
 
+    core = openvino.Core() if core is None else core
     return core.get_property(device, "INFERENCE_PRECISION_HINT") == openvino.Type.bf16
 
 

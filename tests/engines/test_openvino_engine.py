@@ -154,7 +154,7 @@ def test_errors(tmp_path, monkeypatch):
     monkeypatch.setattr(openvino_engine, "capabilities_of", lambda core, device: ["FP32"])
     with pytest.raises(EngineError, match=r"does not compute in bfloat16 \(it does in FP32\). Use precision 'float32'"):
         OpenVINOEngine(model, "bfloat16")
-    monkeypatch.setattr(openvino_engine, "_prefers_bfloat16", lambda core, device: False)
+    monkeypatch.setattr(openvino_engine, "prefers_bfloat16", lambda core, device: False)
     assert OpenVINOEngine(model).precision == "float32"
 
 
