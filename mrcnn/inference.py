@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mrcnn.config import Config
+from mrcnn.data.image_lists import image_list
 from mrcnn.data.image_meta import ImageMeta
 from mrcnn.data.images import read_image
 from mrcnn.data.molding import MASK_FORMS, mold_one, place_boxes, place_masks
@@ -102,7 +103,8 @@ class Detector:
         """Find the objects in images.
 
         Args:
-            images: any number of them, each [H, W] or [H, W, C] of its own size (see `mold_one`), or a path.
+            images: any number of them, each [H, W] or [H, W, C] of its own size (see `mold_one`), or a path; or the
+                path of a folder, for its image files by name.
             verbose: 1 prints what goes in.
             masks: what masks are given as: "bool", "rle", "polygons" or "none"; see below.
 
@@ -117,12 +119,7 @@ class Detector:
             OSError: a file that cannot be opened.
         """
         _check_form(masks)
-        if isinstance(images, np.ndarray) and images.ndim in (2, 3):
-            raise ValueError(
-                f"detect takes a list of images. Received: one array of shape {images.shape}. Write detect([image])."
-            )
-        if isinstance(images, str | os.PathLike):
-            raise ValueError(f"detect takes a list of images. Received: one path. Write detect([{str(images)!r}]).")
+        images = image_list(images)
         if verbose:
             print(f"Processing {len(images)} images")
         if len(images) == 1:  # nothing to do meanwhile: no threads

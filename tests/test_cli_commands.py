@@ -337,7 +337,8 @@ def test_train_detect_and_evaluate_for_true(shapes, tmp_path, monkeypatch, capsy
     assert "resnet14" in told and "BG, square, disk, triangle" in told and "64 x 64 (square)" in told
 
     # By name, for which is the fastest would have to be measured first.
-    assert main(["detect", *shapes.images[:2], "--weights", str(weights), "--engine", "keras"]) == 0
+    by_name = ["--engine", "keras", "--precision", "float32"]
+    assert main(["detect", *shapes.images[:2], "--weights", str(weights), *by_name]) == 0
     printed = capsys.readouterr()
     assert printed.err == "" and printed.out.startswith("engine: keras, float32\n")
     assert (tmp_path / "detections" / "1_detected.png").is_file()

@@ -17,6 +17,7 @@ from PIL import Image
 import mrcnn
 from mrcnn.bundle import write_bundle
 from mrcnn.cli import main
+from mrcnn.cli.informing import checks_in_words
 from mrcnn.config import Config
 from tests.command_line import error_line
 from tests.nuclei_network import nuclei_network, nuclei_picture
@@ -183,6 +184,17 @@ def test_evaluate_takes_weights_in_the_networks_own_numbers(nuclei, monkeypatch)
     ]  # fmt: skip
     assert main(["detect", nuclei.images[0], "--weights", "nuclei", "--output", str(nuclei.folder / "none")]) == 1
     assert (asked[-1]["engine"], asked[-1]["precision"]) == ("auto", "auto")
+
+
+@pytest.mark.parametrize(("agrees", "end"), [(True, "away"), (False, "away: not chosen for detection")])
+def test_info_tells_what_bfloat16_makes_of_it(agrees, end):
+    checks = {
+        "image": "x.png", "ran_in": "a test", "expected": 9, "found": 8, "matched": 8, "agreeing": 8, "border": 0,
+        "box": 0.25, "score": 0.1, "mask": 0.1, "worst_box": 0.25, "median_box": 0.1,
+    }  # fmt: skip
+    rows = checks_in_words({**checks, "bfloat16": {**checks, "matched": 7, "agrees": agrees}})
+    assert rows["in bfloat16"] == f"7 of 9 are found again, boxes up to 0.25 pixels {end}"
+    assert set(rows) == {"checked with", "beside Keras", "in bfloat16"}
 
 
 def test_info_tells_what_an_exported_model_is(nuclei, capsys):

@@ -267,6 +267,32 @@ def test_arguments_that_cannot_be():
             call()
 
 
+def test_a_folder_stands_for_its_images(tmp_path):
+    from PIL import Image
+
+    images = make_images(shapes=[(64, 64, 3)] * 2)
+    for name, image in zip(("b.PNG", "a.png"), images, strict=True):
+        Image.fromarray(image).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    detector = Detector(FakeEngine(), SmallConfig())
+    for folder in (tmp_path, str(tmp_path)):
+        for found, image in zip(detector.detect(folder), images[::-1], strict=True):
+            assert_same([found], detector.detect([image]))
+    with pytest.raises(FileNotFoundError, match=r"empty holds no images \(\.png, "):
+        detector.detect(tmp_path / "empty")
+
+
+def test_what_has_no_length_is_taken_too():
+    images = make_images()
+    detector = Detector(FakeEngine(), SmallConfig())
+    expected = detector.detect(images)
+    assert_same(detector.detect(image for image in images), expected)
+    assert_same(detector.detect(tuple(images)), expected)
+    with pytest.raises(TypeError, match="takes a list of images. Received: int"):
+        detector.detect(3)
+
+
 # Threads
 
 

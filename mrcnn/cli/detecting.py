@@ -17,14 +17,13 @@ from mrcnn.cli import CommandError, is_users, note, show_error
 from mrcnn.cli.configuration import find_weights
 from mrcnn.cli.filming import DETECTED, detect_video, is_video, names_video, output_path
 from mrcnn.cli.running import Running, open_detector
+from mrcnn.data.image_lists import images_in
 from mrcnn.data.writing.names import free_name
 from mrcnn.drawing import save_instances
 from mrcnn.files import require_folder
 from mrcnn.results.instances import Instances, ResultImage, class_name
 from mrcnn.results.saving import FORMATS
 from mrcnn.results.writer import Writer
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 
 # Threads that draw pictures and write them.
 _ARTISTS = 2
@@ -205,10 +204,8 @@ def find_images(names: Iterable[str]) -> list[Path]:
         if not path.is_dir():
             paths.append(path)
             continue
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-        if not inside:
-            raise CommandError(
-                f"The folder {path} holds no images ({', '.join(_SUFFIXES)}). Videos are named one by one."
-            )
-        paths += inside
+        try:
+            paths += images_in(path)
+        except FileNotFoundError as error:
+            raise CommandError(f"{error} Videos are named one by one.") from error
     return paths

@@ -81,12 +81,18 @@ def checks_in_words(checks: Mapping[str, Any]) -> dict[str, str]:
     rows = {}
     if {"expected", "found", "agreeing", "box", "score", "mask", "image", "ran_in"} <= left.keys():
         sides = " x ".join(str(side) for side in left.pop("molded_shape", ())[1:3])
+        reduced = left.pop("bfloat16", None)
         count = max(left.pop("expected"), left.pop("found"))
         rows["checked with"] = f"{left.pop('image')}{f' ({sides})' if sides else ''}, run by {left.pop('ran_in')}"
         rows["beside Keras"] = (
             f"{left.pop('agreeing')} of {count} detections agree; largest differences: boxes {left.pop('box'):.2g} "
             f"pixels, scores {left.pop('score'):.2g}, masks {left.pop('mask'):.2g}"
         )
+        if isinstance(reduced, Mapping):
+            rows["in bfloat16"] = (
+                f"{reduced['matched']} of {max(reduced['expected'], reduced['found'])} are found again, boxes up to "
+                f"{reduced['box']:.2g} pixels away" + ("" if reduced["agrees"] else ": not chosen for detection")
+            )
         if left.pop("background_ruled_out", False):
             rows["beside Keras"] += " (of a copy without background: the network itself found nothing there)"
         for name in ("matched", "border", "worst_box", "median_box"):
