@@ -8,7 +8,7 @@ VENV ?= .venv
 TENSORFLOW ?= tensorflow>=2.18
 JAX ?= jax>=0.5,<0.11
 TORCH ?= torch==2.13.0
-PEERS ?= torch==2.14.1 torchvision==0.29.1 onnx onnxscript openvino onnxruntime opencv-python-headless
+PEERS ?= torch==2.14.1 torchvision==0.29.1 mayaku==2.0.1 onnx onnxscript openvino onnxruntime opencv-python-headless
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -80,14 +80,14 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# torchvision, which our own environment's PyTorch does not go with.
+# torchvision and mayaku, which our own environment's PyTorch does not go with.
 $(VENV)-peers/.ready:
 	$(PYTHON) -m venv $(VENV)-peers
 	$(subst $(VENV),$(VENV)-peers,$(BIN))/python -m pip install -qq $(PEERS)
 	@touch $@
 
 bench: setup-backends $(VENV)-peers/.ready
-	for name in paste_masks prepost flops peak stages writing_results; do \
+	for name in paste_masks prepost flops peak writing_results; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 	for name in inference training; do \
 	  $(BIN)/python -m benchmarks.$$name --peer-python $(subst $(VENV),$(VENV)-peers,$(BIN))/python || exit 1; done
