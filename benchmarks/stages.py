@@ -110,7 +110,7 @@ def profiled_openvino(path: Path, precision: str, quantized: bool) -> Any:
     class ProfiledEngine(OpenVINOEngine):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            self._stage_of, self._times, self._runs = openvino_stages(self._compiled), NodeTimes(), 0
+            self._times, self._runs = NodeTimes(), 0
 
         def _properties(self, capabilities: list[str]) -> dict[str, Any]:
             return {**super()._properties(capabilities), "PERF_COUNT": True}
@@ -121,9 +121,11 @@ def profiled_openvino(path: Path, precision: str, quantized: bool) -> Any:
 
         def stages(self) -> dict[str, dict[str, float]]:
             """Seconds by stage and kind of node, of the runs since the last call."""
+            (network,) = self._networks.values()  # there was one photo
+            stage_of = openvino_stages(network.compiled)
             found: dict[str, dict[str, float]] = {stage: {} for stage in INSIDE}
-            for (name, kind), seconds in self._times.since(self._runs, self._request.profiling_info).items():
-                of_stage = found[self._stage_of.get(name, INSIDE[0])]
+            for (name, kind), seconds in self._times.since(self._runs, network.request.profiling_info).items():
+                of_stage = found[stage_of.get(name, INSIDE[0])]
                 of_stage[kind] = of_stage.get(kind, 0.0) + seconds
             return found
 

@@ -115,7 +115,7 @@ def test_bfloat16_halves_the_file_and_nothing_else(tmp_path):
     assert close.agreeing == 12 and close.box < 0.1 and close.score < 1e-3
     assert compare(expected, from_file, shape).box < 1
     kept = [
-        len([name for port in OpenVINOEngine(bundle.path, "float32")._compiled.outputs for name in port.get_names()])
+        len([name for port in OpenVINOEngine(bundle.path, "float32")._read.outputs for name in port.get_names()])
         for bundle in (full, half)
     ]
     assert kept[0] == kept[1] > 18

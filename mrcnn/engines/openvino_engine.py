@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ _CACHE_BYTES = 1_200_000_000
 class OpenVINOEngine:
     """See `Engine`.
 
+    On a CPU a network is compiled for the size of the first images that it is run on, and once more, for any size, when
+    images of another come. Where sizes are known, OpenVINO lays out memory ahead and leaves copies out. Images go
+    through one by one there, whatever the batch.
+
     Args:
         model: an `.onnx` or OpenVINO `.xml` file of `network_graph`'s network, or the ONNX model's bytes.
         precision: "float32", "bfloat16", "int8" for a model that was quantized, or "auto": what the file is of, or else
@@ -33,7 +38,8 @@ class OpenVINOEngine:
 
     Raises:
         ImportError: OpenVINO is not installed.
-        EngineError: a file that OpenVINO cannot read, or a precision or device that is not to be had.
+        EngineError: a file that OpenVINO cannot read, or a precision or device that is not to be had; of `run`: a
+            network that it cannot compile.
         ValueError: an argument that cannot be.
     """
 
@@ -54,28 +60,59 @@ class OpenVINOEngine:
         self.threads = threads
         self.device = device
         self.precision = self._choose(core, precision_name(precision), quantized)
-        try:
-            network = core.read_model(model if isinstance(model, bytes) else str(model))
-            _keep_float32(network)
-            properties = self._properties()
-            if cache is not None and _make_room(cache):
-                properties["CACHE_DIR"] = str(cache)
-            self._compiled = core.compile_model(network, device, properties)
-        except RuntimeError as error:
-            what = "the network" if isinstance(model, bytes) else str(model)
-            raise EngineError(f"OpenVINO cannot run {what} on {device}: {str(error).strip()}") from error
-        self._request = self._compiled.create_infer_request()
-        self._outputs = [self._compiled.output(name) for name in OUTPUTS]
+        self._core, self._model, self._cache = core, model, cache
+        # By the size of images that they are for; None: any.
+        self._networks: dict[tuple[int, int] | None, _Network] = {}
+        self._read = self._read_model()
         # One network at a time has all cores; several at once were no faster and each needs its own memory.
         self._lock = threading.Lock()
 
     def run(self, molded: np.ndarray, metas: np.ndarray, anchors: np.ndarray) -> list[Raw]:
         """See `Engine.run`."""
         arrays = [np.ascontiguousarray(array, np.float32) for array in (molded, metas, anchors)]
+        found: list[Raw] = []
         with self._lock:
-            self._request.infer(dict(zip(INPUTS, arrays, strict=True)), share_inputs=True)
-            detections, image_index, masks = (self._request.get_tensor(port).data.copy() for port in self._outputs)
-        return split(detections, image_index, masks, len(molded))
+            network = self._network_for([array.shape for array in arrays])
+            step = 1 if network.one_by_one else max(len(molded), 1)
+            for start in range(0, len(molded), step):
+                batch = [array[start : start + step] for array in arrays]
+                found += split(*network.infer(batch), len(batch[0]))
+        return found
+
+    def _network_for(self, shapes: Sequence[tuple[int, ...]]) -> _Network:
+        """The compiled network for inputs of these shapes."""
+        size: tuple[int, int] | None = shapes[0][1:3] if self.device == "CPU" else None
+        if size not in self._networks:
+            if self._networks:
+                size = None
+            if size not in self._networks:
+                self._networks[size] = self._compile(None if size is None else [(1, *shape[1:]) for shape in shapes])
+        return self._networks[size]
+
+    def _read_model(self) -> Any:
+        try:
+            model = self._core.read_model(self._model if isinstance(self._model, bytes) else str(self._model))
+        except RuntimeError as error:
+            raise self._cannot_run(error) from error
+        _keep_float32(model)
+        return model
+
+    def _compile(self, shapes: Sequence[tuple[int, ...]] | None) -> _Network:
+        """For inputs of these shapes, or of any."""
+        model, self._read = self._read or self._read_model(), None
+        properties = self._properties()
+        if self._cache is not None and _make_room(self._cache):
+            properties["CACHE_DIR"] = str(self._cache)
+        try:
+            if shapes is not None:
+                model.reshape({name: list(shape) for name, shape in zip(INPUTS, shapes, strict=True)})
+            return _Network(self._core.compile_model(model, self.device, properties), shapes is not None)
+        except RuntimeError as error:
+            raise self._cannot_run(error) from error
+
+    def _cannot_run(self, error: RuntimeError) -> EngineError:
+        what = "the network" if isinstance(self._model, bytes) else str(self._model)
+        return EngineError(f"OpenVINO cannot run {what} on {self.device}: {str(error).strip()}")
 
     def _choose(self, core: Any, precision: str, quantized: bool) -> str:
         capabilities = capabilities_of(core, self.device)
@@ -108,6 +145,21 @@ class OpenVINOEngine:
             if self.threads is not None:
                 properties["INFERENCE_NUM_THREADS"] = self.threads
         return properties
+
+
+class _Network:
+    """A compiled network and what it takes to run it; `one_by_one`: it takes one image at a time."""
+
+    def __init__(self, compiled: Any, one_by_one: bool) -> None:
+        self.compiled = compiled
+        self.one_by_one = one_by_one
+        self.request = compiled.create_infer_request()
+        self._outputs = [compiled.output(name) for name in OUTPUTS]
+
+    def infer(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Inputs in the order of `INPUTS` -> outputs in that of `OUTPUTS`."""
+        self.request.infer(dict(zip(INPUTS, arrays, strict=True)), share_inputs=True)
+        return [self.request.get_tensor(port).data.copy() for port in self._outputs]
 
 
 def prefers_bfloat16(core: Any = None, device: str = "CPU") -> bool:

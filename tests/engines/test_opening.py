@@ -64,10 +64,10 @@ def test_an_exported_model(exported, engine):
 
 def test_what_openvino_compiled_of_an_exported_model_is_kept(exported, tmp_path, monkeypatch):
     monkeypatch.setenv("MRCNN_CACHE", str(tmp_path))
-    open_engine(exported, engine="openvino", precision="float32")
+    agrees(open_engine(exported, engine="openvino", precision="float32"))
     assert len(list((tmp_path / "openvino").glob("*.blob"))) == 1
     monkeypatch.setattr(opening, "known_cache_folder", lambda: None)  # none is needed
-    open_engine(exported, engine="openvino", precision="float32")
+    agrees(open_engine(exported, engine="openvino", precision="float32"))
 
 
 def test_an_exported_model_on_whatever_is_fastest(exported, fastest, caplog):

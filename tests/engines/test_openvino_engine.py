@@ -37,6 +37,13 @@ def engine(precision):
     return OpenVINOEngine(nuclei()[0], precision)
 
 
+def compiled(made):
+    """The network of an engine, for the first images that it has seen."""
+    if not made._networks:
+        made.run(*nuclei()[2])
+    return next(iter(made._networks.values())).compiled
+
+
 def test_float32_gives_what_keras_gives():
     _, network, arrays = nuclei()
     found = engine("float32").run(*arrays)
@@ -49,7 +56,7 @@ def test_float32_gives_what_keras_gives():
 def test_what_it_says_of_itself():
     made = OpenVINOEngine(nuclei()[0], "f32", threads=1)
     assert (made.name, made.precision, made.device, made.threads) == ("openvino", "float32", "CPU", 1)
-    assert made._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled(made).get_property("INFERENCE_NUM_THREADS") == 1
     native = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT") == openvino.Type.bf16
     assert OpenVINOEngine(nuclei()[0]).precision == ("bfloat16" if native else "float32")
 
@@ -87,7 +94,7 @@ def test_bfloat16_finds_the_same():
 
 
 def test_what_must_stay_float32_is_asked_for():
-    outputs = {name for port in engine("float32")._compiled.outputs for name in port.get_names()}
+    outputs = {name for port in compiled(engine("float32")).outputs for name in port.get_names()}
     network = openvino.Core().read_model(nuclei()[0])
     wanted = {
         name
@@ -97,6 +104,33 @@ def test_what_must_stay_float32_is_asked_for():
         if name.startswith(FLOAT32_PREFIX)
     }
     assert len(wanted) == 18 and wanted <= outputs
+
+
+def test_other_sizes_get_what_they_would_have_got_first():
+    """The first size has a network of its own, whatever the batch; all others share one."""
+    config, _ = nuclei_network(0.5)
+    jobs = [
+        network_inputs(config, [nuclei_picture(4, seed=seed, size=size) for seed in seeds])
+        for size, seeds in ((128, (1,)), (192, (2, 3)), (256, (4,)), (128, (5, 6, 7)), (192, (8,)))
+    ]
+    made = OpenVINOEngine(nuclei()[0], "float32")
+    found = [made.run(*arrays) for arrays in jobs]
+    assert list(made._networks) == [(128, 128), None]
+    for arrays, raws in zip(jobs, found, strict=True):
+        alone = OpenVINOEngine(nuclei()[0], "float32").run(*arrays)
+        assert len(raws) == len(arrays[0])
+        for raw, expected in zip(raws, alone, strict=True):
+            agreement = compare(expected, raw, arrays[0].shape[1:3])
+            assert agreement.matched == agreement.count > 0
+            assert agreement.worst_box < 1e-3 and agreement.score < 1e-4
+    assert made.run(*(array[:0] for array in jobs[0])) == []
+
+
+def test_what_cannot_be_compiled_is_told(monkeypatch):
+    made = OpenVINOEngine(nuclei()[0], "float32")
+    monkeypatch.setattr(made, "_properties", lambda: {"NO_SUCH_PROPERTY": 1})
+    with pytest.raises(EngineError, match=r"(?s)OpenVINO cannot run the network on CPU: .*NO_SUCH_PROPERTY"):
+        made.run(*nuclei()[2])
 
 
 def test_eight_threads_get_what_one_gets():
@@ -161,7 +195,7 @@ def test_errors(tmp_path, monkeypatch):
 def test_what_is_not_int8_computes_in_what_openvino_prefers():
     """In bfloat16 only where there are instructions for it."""
     made = OpenVINOEngine(nuclei()[0], quantized=True)
-    hint = made._compiled.get_property("INFERENCE_PRECISION_HINT")
+    hint = compiled(made).get_property("INFERENCE_PRECISION_HINT")
     assert made.precision == "int8"
     assert hint == openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT")
 
@@ -180,13 +214,14 @@ def network_file(tmp_path):
 
 
 def was_compiled_before(made):
-    return made._compiled.get_property("LOADED_FROM_CACHE")
+    return compiled(made).get_property("LOADED_FROM_CACHE")
 
 
 def test_a_compiled_network_is_kept_and_found_by_its_content(network_file, tmp_path):
     folder = tmp_path / "not" / "there"
     arrays = nuclei()[2]
     first = OpenVINOEngine(network_file, "float32", cache=folder)
+    compiled(first)
     again = OpenVINOEngine(network_file, "float32", cache=folder)
     assert (was_compiled_before(first), was_compiled_before(again)) == (False, True)
     for mine, theirs in zip(again.run(*arrays), first.run(*arrays), strict=True):
@@ -200,7 +235,7 @@ def test_a_compiled_network_is_kept_and_found_by_its_content(network_file, tmp_p
 
 
 def test_a_compiled_network_that_was_cut_short_is_made_anew(network_file, tmp_path):
-    OpenVINOEngine(network_file, "float32", cache=tmp_path)
+    compiled(OpenVINOEngine(network_file, "float32", cache=tmp_path))
     (blob,) = tmp_path.glob("*.blob")
     blob.chmod(0o644)
     with blob.open("r+b") as file:
@@ -215,7 +250,7 @@ def test_the_oldest_compiled_networks_go(network_file, tmp_path, monkeypatch):
     for age, name in enumerate(("newest", "newer", "old", "oldest")):
         (tmp_path / f"{name}.blob").write_bytes(bytes(100))
         os.utime(tmp_path / f"{name}.blob", (1e9 - age, 1e9 - age))
-    OpenVINOEngine(network_file, "float32", cache=tmp_path)
+    compiled(OpenVINOEngine(network_file, "float32", cache=tmp_path))
     names = {path.stem for path in tmp_path.glob("*.blob")}
     assert {"newest", "newer"} < names
     assert not names & {"old", "oldest"}
