@@ -312,22 +312,39 @@ class _Parts:
         return graph.Gather(kept, graph.Squeeze(graph.NonZero(best), graph.integers(0)), axis=0)
 
     def masks(self, model: keras.Model, detections: str, image_of: str) -> str:
-        """Probabilities [M, mh, mw] of the detected class: of the last layer's kernel only its column is used."""
+        """Probabilities [M, mh, mw] of the detected class: of the last layer's kernel only its column is used.
+
+        The layer before it makes 2 x 2 pixels of each, which share nothing: so it is a convolution of each pixel to the
+        channels of four, whose activation runtimes do with it, and only the four numbers that these become in the end
+        are put in place. As a transposed convolution it took OpenVINO 60 and 14 ms of 3.8 s instead of 45.
+        """
         graph, config = self.graph, self.config
         boxes = self._columns(detections, 0, 4)
         pooled, order = self.roi_align(boxes, image_of, config.MASK_POOL_SIZE, "roi_align_mask")
-        last = model.get_layer("mrcnn_mask")
-        x = KerasGraph(graph, [(model.get_layer("mrcnn_mask_conv1").input, pooled)]).tensor(last.input)
+        deconv, last = model.get_layer("mrcnn_mask_deconv"), model.get_layer("mrcnn_mask")
+        x = self._four_of_each(KerasGraph(graph, [(model.get_layer("mrcnn_mask_conv1").input, pooled)]), deconv)
         back = graph.node("TopK", [order, graph.Shape(order)], outputs=2, axis=0, largest=0)[1]
         classes = graph.Cast(graph.Gather(detections, graph.constant(np.int64(4)), axis=1), to=7)
         classes = graph.Gather(classes, order, axis=0)
         kernel = values_of(last.kernel)[0, 0].T  # [K, C]
         own = graph.Unsqueeze(
-            graph.Gather(graph.constant(kernel, name="mrcnn_mask/kernel"), classes, axis=0), graph.integers(1)
+            graph.Gather(graph.constant(kernel, name="mrcnn_mask/kernel"), classes, axis=0), graph.integers(1, 2)
         )
         bias = graph.Gather(graph.constant(values_of(last.bias), name="mrcnn_mask/bias"), classes, axis=0)
-        side = 2 * config.MASK_POOL_SIZE
-        pixels = graph.Reshape(x, graph.integers(0, kernel.shape[1], side * side))
-        logits = graph.Add(graph.MatMul(own, pixels), graph.Unsqueeze(bias, graph.integers(1, 2)))
-        masks = graph.Reshape(graph.Sigmoid(logits), graph.integers(-1, side, side))
+        side = config.MASK_POOL_SIZE
+        pixels = graph.Reshape(x, graph.integers(0, 4, kernel.shape[1], side * side))
+        logits = graph.Add(graph.MatMul(own, pixels), graph.Unsqueeze(bias, graph.integers(1, 2, 3)))
+        masks = graph.Reshape(
+            graph.Sigmoid(logits), graph.integers(-1, 2, 2, side, side)
+        )  # [M, (y, x), mh / 2, mw / 2]
+        masks = graph.Reshape(graph.Transpose(masks, perm=[0, 3, 1, 4, 2]), graph.integers(-1, 2 * side, 2 * side))
         return graph.Gather(masks, back, axis=0)
+
+    def _four_of_each(self, walk: KerasGraph, layer: Any) -> str:
+        """[M, 4 C, h, w]: the four pixels (upper two first) that a transposed convolution makes of each, C channels."""
+        graph, kernel = self.graph, values_of(layer.kernel)  # [2, 2, C, C in]
+        weights = kernel.reshape(-1, kernel.shape[-1])[:, :, None, None]
+        bias = np.tile(values_of(layer.bias), 4)
+        inputs = [walk.tensor(layer.input)]
+        inputs += [graph.constant(v, np.float32, f"{layer.name}/{n}") for n, v in (("kernel", weights), ("bias", bias))]
+        return walk.activate(layer.activation, graph.node("Conv", inputs, name=layer.name), layer)
