@@ -48,10 +48,11 @@ def read_image(path: str | PathLike[str], apply_orientation: bool = True, frame:
     with decoding(name), PIL.Image.open(name) as image:
         if frame:
             image.seek(frame)
-        upright = PIL.ImageOps.exif_transpose(image) if apply_orientation else image
-        if upright.mode.startswith(("I", "F")):
-            return _to_rgb(_to_uint8(np.asarray(upright), f"Pillow mode {upright.mode}", name))
-        return np.array(upright.convert("RGB"))
+        if apply_orientation:
+            PIL.ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith(("I", "F")):
+            return _to_rgb(_to_uint8(np.asarray(image), f"Pillow mode {image.mode}", name))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def image_sizes(path: str | PathLike[str], frame: int = 0) -> tuple[tuple[int, int], tuple[int, int]]:
