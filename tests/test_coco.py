@@ -157,7 +157,7 @@ def test_other_images_can_stand_beside(load):
     dataset.add_image("mine", 0, dataset.image_info[0]["path"])
     dataset.prepare()
     assert dataset.load_image(3).shape == (HEIGHT, WIDTH, 3)
-    with pytest.warns(UserWarning, match="does not override load_mask"):
+    with pytest.warns(UserWarning, match="leaves images to Dataset.load_mask: those have no objects"):
         dataset.load_mask(3)
 
 

@@ -66,7 +66,7 @@ def test_layers_compute_in_int8_and_the_last_ones_do_not(int8):
     layers = {
         node.get_friendly_name().partition("/")[0]: node
         for node in int8.get_ops()
-        if node.get_type_name() in ("Convolution", "ConvolutionBackpropData", "MatMul")
+        if node.get_type_name() in ("Convolution", "MatMul")
     }
     quantized = "conv1 res5a_branch2b fpn_c2p2 fpn_p2 rpn_conv_shared rpn_class_raw mrcnn_mask_conv4"
     for name in (*quantized.split(), "mrcnn_class_conv1", "mrcnn_class_conv2"):
@@ -85,7 +85,7 @@ def test_what_speaks_of_boxes_is_left_alone(int8, network):
         if node.get_type_name() == "FakeQuantize"
         for reader in node.output(0).get_target_inputs()
     }
-    layers = {"Convolution", "ConvolutionBackpropData", "MatMul"}
+    layers = {"Convolution", "MatMul"}
     between = {"Add", "Interpolate", "Transpose", "Reshape", "Gather", "Concat", "MaxPool", "Slice"}
     assert layers <= read_by <= layers | between
     before = openvino.Core().read_model(network[1])
