@@ -306,7 +306,8 @@ def _layer_warnings(model: keras.Model, config: Config) -> list[str]:
     if config.TRAIN_BN is not False and config.BATCH_SIZE < _SMALL_BATCH:
         found.append(
             f"TRAIN_BN is {config.TRAIN_BN}: batch normalization takes the statistics of {config.BATCH_SIZE} images, "
-            "which are too few. False keeps the stored ones."
+            "which are few. False keeps the stored ones, which is better once weights are loaded; a network that "
+            "starts from nothing has none to keep."
         )
     return found
 
