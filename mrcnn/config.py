@@ -152,6 +152,10 @@ class Config:
     DETECTION_MAX_INSTANCES = 100
     DETECTION_MIN_CONFIDENCE = 0.7  # 0 turns the filter off
     DETECTION_NMS_THRESHOLD = 0.3
+    # False: a detection gives way to a better one of its own class only. True: to one of any class.
+    DETECTION_NMS_CLASS_AGNOSTIC = False
+    # Least scores by class, the background's first (any number), in place of DETECTION_MIN_CONFIDENCE.
+    DETECTION_CLASS_CONFIDENCE: Sequence[float] | None = None
 
     LEARNING_RATE = 0.001
     LEARNING_MOMENTUM = 0.9
@@ -274,6 +278,11 @@ class Config:
                 print(f"{name:30} {value}")
         print("\n")
 
+    def least_scores(self) -> float | Sequence[float] | None:
+        """What detections must score: a number for all, or one for each class; None: nothing."""
+        by_class = self.DETECTION_CLASS_CONFIDENCE
+        return self.DETECTION_MIN_CONFIDENCE if by_class is None else by_class
+
     def backbone_shapes(self, image_shape: Any) -> np.ndarray:
         """Height and width of each pyramid level, [levels, 2], for an image of `image_shape` (height, width, ...)."""
         if callable(self.BACKBONE) and self.COMPUTE_BACKBONE_SHAPE is not None:
@@ -297,19 +306,9 @@ class Config:
         _require(self, "GPU_MEMORY", checks.is_gpu_memory, checks.MEMORY_WANTED)
         for name in ("VALIDATION_STEPS", "SEED", "EVALUATE_EVERY", "EVALUATE_IMAGES", "EARLY_STOPPING"):
             _require(self, name, lambda v: checks.is_whole(v) and v >= 0, "a whole number of at least 0")
-        for name in ("RPN_NMS_THRESHOLD", "DETECTION_NMS_THRESHOLD"):
-            _require(self, name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
-        _require(self, "DETECTION_MIN_CONFIDENCE", lambda v: v is None or 0 <= v <= 1, "a number from 0 to 1, or None")
         _require(self, "AUGMENTATION", lambda v: v in AUGMENTATIONS, f"one of {', '.join(AUGMENTATIONS)}")
-        _require(self, "NAME", lambda v: v is None or isinstance(v, str), "a string")
-        _require(self, "ROI_POSITIVE_RATIO", lambda v: 0 < v <= 1, "a number above 0, at most 1")
-        for name in ("LEARNING_RATE", "GRADIENT_CLIP_NORM"):
-            _require(self, name, lambda v: 0 < v < math.inf, "a number above 0")
-        _require(self, "WEIGHT_DECAY", lambda v: v >= 0, "a number of at least 0")
-        _require(self, "LEARNING_MOMENTUM", lambda v: 0 <= v < 1, "a number from 0 up to, not including, 1")
-        for name, (holds, wanted) in checks.OPTIMIZATION.items():
+        for name, (holds, wanted) in checks.BY_THEMSELVES.items():
             _require(self, name, holds, wanted)
-        _require(self, "TRAIN_BN", lambda v: v in (None, True, False), "None, True or False")
         _require(self, "BACKBONE", lambda v: callable(v) or v in BACKBONES,
                  f"one of {', '.join(BACKBONES)}, or a callable")  # fmt: skip
         for name in ("RPN_BBOX_STD_DEV", "BBOX_STD_DEV"):
@@ -346,9 +345,10 @@ class Config:
         _require(self, "RPN_ANCHOR_RATIOS", lambda v: len(v) > 0 and all(r > 0 for r in v), "ratios above 0")
         _require(self, "LOSS_WEIGHTS", lambda v: not checks.split_weights(v, LOSS_NAMES)[0],
                  f"weights for {', '.join(LOSS_NAMES)}")  # fmt: skip
+        _require(self, "DETECTION_CLASS_CONFIDENCE", lambda v: checks.is_class_confidence(v, self.NUM_CLASSES),
+                 checks.CLASS_CONFIDENCE_WANTED)  # fmt: skip
         _require(self, "CLASS_WEIGHTS", lambda v: checks.is_class_weights(v, self.NUM_CLASSES),
                  checks.CLASS_WEIGHTS_WANTED)  # fmt: skip
-        _require(self, "FOCAL_GAMMA", checks.is_focal_gamma, "a number of at least 0")
         _require(self, "RGB_CHANNELS", lambda v: checks.is_rgb_channels(v, self.IMAGE_CHANNEL_COUNT),
                  checks.RGB_CHANNELS_WANTED)  # fmt: skip
         self._validate_sizes()

@@ -14,6 +14,7 @@ import numpy as np
 
 GPUS_WANTED = "None or numbers of GPUs, each once, such as (0, 1)"
 MEMORY_WANTED = "None, 'growth', or a number above 0, at most 1"
+CLASS_CONFIDENCE_WANTED = "None, or a number from 0 to 1 for each of the NUM_CLASSES classes, the background's first"
 CLASS_WEIGHTS_WANTED = "None, or a number of at least 0 for each of the NUM_CLASSES classes, not all of them 0"
 RGB_CHANNELS_WANTED = "None, or three different numbers of channels, from 0 to IMAGE_CHANNEL_COUNT - 1"
 
@@ -22,8 +23,20 @@ OPTIMIZERS = ("SGD", "AdamW")
 SCHEDULES = ("constant", "step", "cosine")
 TRAINING_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
-# Fields of optimization: what their values must be, as a test and in words.
-OPTIMIZATION: dict[str, tuple[Callable[[Any], bool], str]] = {
+# Fields whose values are right or wrong by themselves: what they must be, as a test and in words.
+BY_THEMSELVES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "NAME": (lambda v: v is None or isinstance(v, str), "a string"),
+    "TRAIN_BN": (lambda v: v in (None, True, False), "None, True or False"),
+    "ROI_POSITIVE_RATIO": (lambda v: 0 < v <= 1, "a number above 0, at most 1"),
+    "RPN_NMS_THRESHOLD": (lambda v: 0 <= v <= 1, "a number from 0 to 1"),
+    "DETECTION_NMS_THRESHOLD": (lambda v: 0 <= v <= 1, "a number from 0 to 1"),
+    "DETECTION_NMS_CLASS_AGNOSTIC": (lambda v: v in (True, False), "True or False"),
+    "DETECTION_MIN_CONFIDENCE": (lambda v: v is None or 0 <= v <= 1, "a number from 0 to 1, or None"),
+    "LEARNING_RATE": (lambda v: 0 < v < math.inf, "a number above 0"),
+    "LEARNING_MOMENTUM": (lambda v: 0 <= v < 1, "a number from 0 up to, not including, 1"),
+    "GRADIENT_CLIP_NORM": (lambda v: 0 < v < math.inf, "a number above 0"),
+    "WEIGHT_DECAY": (lambda v: v >= 0, "a number of at least 0"),
+    "FOCAL_GAMMA": (lambda v: is_focal_gamma(v), "a number of at least 0"),
     "OPTIMIZER": (lambda v: v in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}"),
     "LEARNING_RATE_SCHEDULE": (lambda v: v in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
     "LEARNING_RATE_STEPS": (lambda v: are_shares(v), "numbers between 0 and 1 that grow, such as (0.67, 0.89)"),
@@ -35,6 +48,14 @@ OPTIMIZATION: dict[str, tuple[Callable[[Any], bool], str]] = {
     "PRECISION": (lambda v: v in TRAINING_PRECISIONS, f"one of {', '.join(TRAINING_PRECISIONS)}"),
     "SAVE_EVERY": (lambda v: is_whole(v) and v >= 0, "a whole number of at least 0"),
 }
+
+
+def is_class_confidence(value: Any, num_classes: int) -> bool:
+    """Whether a value can be DETECTION_CLASS_CONFIDENCE: [K] numbers."""
+    if value is None:
+        return True
+    least = np.asarray(value, float)
+    return least.shape == (num_classes,) and bool(((least >= 0) & (least <= 1)).all())
 
 
 def is_class_weights(value: Any, num_classes: int) -> bool:

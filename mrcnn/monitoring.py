@@ -53,7 +53,7 @@ def detector_of(model: keras.Model, config: Config) -> Detector:
     """
     if model not in _detectors:
         config = copy.copy(config)
-        config.DETECTION_MIN_CONFIDENCE = MIN_CONFIDENCE
+        config.DETECTION_MIN_CONFIDENCE, config.DETECTION_CLASS_CONFIDENCE = MIN_CONFIDENCE, None
         if config.IMAGE_RESIZE_MODE == "crop":
             config.IMAGE_RESIZE_MODE, config.IMAGE_MIN_DIM = "pad64", None
         own = {layer.name: layer for layer in model.layers if layer.weights}

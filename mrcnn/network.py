@@ -70,9 +70,10 @@ def _build_inference(config: Config, model_class: Callable[..., keras.Model]) ->
     _, mrcnn_class, mrcnn_bbox = _classify(config, rpn_rois, image_shape, pyramid)
     detections = DetectionLayer(
         config.DETECTION_MAX_INSTANCES,
-        config.DETECTION_MIN_CONFIDENCE,
+        config.least_scores(),
         config.DETECTION_NMS_THRESHOLD,
         config.BBOX_STD_DEV,
+        config.DETECTION_NMS_CLASS_AGNOSTIC,
         name="mrcnn_detection",
     )(rpn_rois, mrcnn_class, mrcnn_bbox, normalize_boxes(meta["window"], image_shape))
     mrcnn_mask = _segment(config, detections[..., :4], image_shape, pyramid)

@@ -52,7 +52,8 @@ def without_background(model: keras.Model, config: Config) -> tuple[keras.Model,
         The copy and its configuration.
     """
     config = copy.copy(config)
-    config.DETECTION_MIN_CONFIDENCE, config.DETECTION_MAX_INSTANCES = 0, config.POST_NMS_ROIS_INFERENCE
+    config.DETECTION_MIN_CONFIDENCE, config.DETECTION_CLASS_CONFIDENCE = 0, None
+    config.DETECTION_MAX_INSTANCES = config.POST_NMS_ROIS_INFERENCE
     twin = build_network(config, "inference")
     twin.set_weights(model.get_weights())
     logits = twin.get_layer("mrcnn_class_logits")

@@ -12,7 +12,7 @@ from mrcnn.layers.normalization import BatchNorm
 from mrcnn.layers.proposals import ProposalLayer
 from mrcnn.layers.roi_heads import PyramidROIAlign
 from mrcnn.layers.targets import DetectionTargetLayer
-from mrcnn.ops.boxes import normalize_boxes
+from mrcnn.ops.boxes import clip_boxes, compute_overlaps, decode_deltas, normalize_boxes
 from tests import golden
 
 pytestmark = pytest.mark.backends
@@ -43,6 +43,40 @@ def test_detections_golden(case):
     window = normalize_boxes(meta[:, 7:11], meta[:, 4:6])
     actual = layer(*tensors(data["in.rois"], data["in.mrcnn_class"], data["in.mrcnn_bbox"]), window)
     golden.check(f"detections {case}", ops.convert_to_numpy(actual), data["out"], atol=1e-6)
+
+
+def slow_detections(rois, probabilities, deltas, window, most, least, threshold, class_agnostic):
+    """One image's, box by box."""
+    classes, scores = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    boxes = decode_deltas(rois, deltas[np.arange(len(rois)), classes] * np.array([0.1, 0.1, 0.2, 0.2], np.float32))
+    boxes, kept = clip_boxes(boxes, window), []
+    for i in np.argsort(-scores, kind="stable"):
+        rivals = [j for j in kept if class_agnostic or classes[i] == classes[j]]
+        sure = scores[i] >= np.broadcast_to(np.float32(least), probabilities.shape[1])[classes[i]]
+        alone = not rivals or compute_overlaps(boxes[[i]], boxes[rivals]).max() <= threshold
+        if classes[i] > 0 and sure and alone:
+            kept.append(i)
+    kept = kept[:most]
+    rows = np.zeros((most, 6), np.float32)
+    rows[: len(kept)] = np.column_stack([boxes[kept], classes[kept], scores[kept]])
+    return rows
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+@pytest.mark.parametrize("least", [0.35, [0.9, 0.3, 0.8, 0.6]], ids=["one", "by class"])
+def test_detections_across_classes_and_with_least_scores_by_class(least, class_agnostic, rng):
+    corners = rng.random((2, 60, 2)) * 0.7
+    rois = np.concatenate([corners, corners + rng.uniform(0.1, 0.3, (2, 60, 2))], axis=-1).astype(np.float32)
+    probabilities = rng.dirichlet(np.full(4, 0.5), (2, 60)).astype(np.float32)
+    deltas = rng.normal(0, 0.3, (2, 60, 4, 4)).astype(np.float32)
+    window = np.array([[0, 0, 1, 1], [0.1, 0.2, 0.9, 0.8]], np.float32)
+    layer = DetectionLayer(50, least, 0.3, class_agnostic=class_agnostic)
+    actual = ops.convert_to_numpy(layer(*tensors(rois, probabilities, deltas, window)))
+    images = list(zip(rois, probabilities, deltas, window, strict=True))
+    expected = [slow_detections(*image, 50, least, 0.3, class_agnostic) for image in images]
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    plain = [slow_detections(*image, 50, 0.35, 0.3, False) for image in images]
+    assert np.array_equal(expected, plain) == (least == 0.35 and not class_agnostic)
 
 
 def sort_rows(rois, class_ids, deltas, masks):
@@ -181,6 +215,7 @@ def test_keras_layers_do_what_the_original_relies_on_golden():
     [
         ProposalLayer(5, 0.7, 10, name="ROI"),
         DetectionLayer(5, 0.5, 0.3, name="mrcnn_detection"),
+        DetectionLayer(5, np.array([0, 0.5, 0.2]), 0.3, class_agnostic=True, name="mrcnn_detection"),
         PyramidROIAlign((7, 7), name="roi_align_classifier"),
         DetectionTargetLayer(10, 0.5, seed=3, name="proposal_targets"),
         BatchNorm(None, name="bn"),

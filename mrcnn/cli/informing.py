@@ -11,6 +11,7 @@ from typing import Any
 
 from mrcnn.bundle import Bundle, file_sizes, read_bundle
 from mrcnn.cli.configuration import find_weights
+from mrcnn.config import Config
 
 # Of the stored metadata, what the table of `WeightsInfo` shows already.
 _SHOWN = ("config", "class_names", "epoch")
@@ -68,11 +69,18 @@ def _tell_bundle(bundle: Bundle, as_json: bool) -> None:
         "classes": f"{config['NUM_CLASSES']} (background included)",
         "class names": ", ".join(names[:_MOST_NAMES]) + more if names else "not stored",
         "image size": image_size(config),
-        "least score": f"{bundle.config.DETECTION_MIN_CONFIDENCE:g}",
+        "least score": _least_score(bundle.config),
         **checks_in_words(bundle.checks),
     }
     for name, value in rows.items():
         print(f"{name + ':':17}{value}")
+
+
+def _least_score(config: Config) -> str:
+    by_class = config.DETECTION_CLASS_CONFIDENCE
+    if by_class is None:
+        return f"{config.DETECTION_MIN_CONFIDENCE or 0:g}"
+    return f"{', '.join(f'{value:g}' for value in by_class[1:])}, of the classes in their order"
 
 
 def checks_in_words(checks: Mapping[str, Any]) -> dict[str, str]:

@@ -250,9 +250,13 @@ class _Parts:
         classes = graph.ArgMax(probabilities, axis=1, keepdims=0)
         scores = graph.ReduceMax(probabilities, axes=[1], keepdims=0)
         valid = graph.Greater(classes, graph.constant(np.int64(0)))
-        if config.DETECTION_MIN_CONFIDENCE:
-            enough = graph.Less(scores, graph.scalar(config.DETECTION_MIN_CONFIDENCE))
-            valid = graph.And(valid, graph.Not(enough))
+        least = config.least_scores()
+        if least is not None and np.any(least):
+            if np.ndim(least):
+                least = graph.Gather(graph.constant(np.asarray(least, np.float32)), classes, axis=0)
+            else:
+                least = graph.scalar(least)
+            valid = graph.And(valid, graph.Not(graph.Less(scores, least)))
         chosen = graph.Squeeze(graph.NonZero(valid), graph.integers(0))
         rois, image_of, classes, scores, deltas = (
             graph.Gather(tensor, chosen, axis=0) for tensor in (rois, image_of, classes, scores, deltas)
@@ -277,12 +281,15 @@ class _Parts:
         return graph.Where(graph.Equal(pixels, shape), graph.scalar(1.0), graph.Div(pixels, shape))
 
     def _suppress(self, boxes: str, scores: str, classes: str, image_of: str) -> str:
-        """Indices [M], rising, of the detections to keep: class by class and image by image, the best of an image.
+        """Indices [M], rising, of the detections to keep: class by class (or all classes together) and image by image,
+        the best of an image.
 
         One suppression does all classes of all images, as one image with a class for each pair of them."""
         graph, config = self.graph, self.config
-        group = graph.Add(graph.Mul(image_of, graph.constant(np.int64(config.NUM_CLASSES))), classes)
-        groups = graph.Mul(graph.Shape(self.window, start=0, end=1), graph.integers(config.NUM_CLASSES))
+        group, groups = image_of, graph.Shape(self.window, start=0, end=1)
+        if not config.DETECTION_NMS_CLASS_AGNOSTIC:
+            group = graph.Add(graph.Mul(group, graph.constant(np.int64(config.NUM_CLASSES))), classes)
+            groups = graph.Mul(groups, graph.integers(config.NUM_CLASSES))
         numbers = graph.Range(
             graph.constant(np.int64(0)), graph.Squeeze(groups, graph.integers(0)), graph.constant(np.int64(1))
         )

@@ -5,9 +5,11 @@ Letters: B images, R rois, D detections, K classes (0 is background). Boxes (y1,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from mrcnn.ops.boxes import clip_boxes, decode_deltas
@@ -16,28 +18,32 @@ from mrcnn.ops.nms import first_of_largest, gather, non_max_suppression
 
 @keras.saving.register_keras_serializable("mrcnn")
 class DetectionLayer(keras.layers.Layer):
-    """Refine the ROIs by their best class's deltas, drop background and weak ones, suppress overlaps class by class.
+    """Refine the ROIs by their best class's deltas, drop background and weak ones, suppress overlaps.
 
     Args:
         max_instances: D, detections for each image; zero rows fill it up.
-        min_confidence: scores below it are dropped; 0 or None drops none.
+        min_confidence: scores below it are dropped; 0 or None drops none. Or one for each class, [K].
         nms_threshold: IoU above which a detection gives way to a better one of its class.
         bbox_std_dev: what the deltas are multiplied with.
+        class_agnostic: whether a detection gives way to a better one of any class.
     """
 
     def __init__(
         self,
         max_instances: int = 100,
-        min_confidence: float | None = 0.7,
+        min_confidence: float | Sequence[float] | None = 0.7,
         nms_threshold: float = 0.3,
         bbox_std_dev: Any = (0.1, 0.1, 0.2, 0.2),
+        class_agnostic: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.max_instances = max_instances
-        self.min_confidence = min_confidence
+        one = min_confidence is None or np.ndim(min_confidence) == 0
+        self.min_confidence = min_confidence if one else [float(v) for v in min_confidence]
         self.nms_threshold = nms_threshold
         self.bbox_std_dev = [float(v) for v in bbox_std_dev]
+        self.class_agnostic = class_agnostic
 
     def call(self, rois: Any, mrcnn_class: Any, mrcnn_bbox: Any, window: Any) -> Any:
         """rois [B, R, 4], mrcnn_class [B, R, K] probabilities, mrcnn_bbox [B, R, K, 4] deltas, window [B, 4], the
@@ -49,10 +55,14 @@ class DetectionLayer(keras.layers.Layer):
         boxes = clip_boxes(boxes, window[:, None])
         valid = classes > 0
         if self.min_confidence:
-            valid = ops.logical_and(valid, scores >= self.min_confidence)
+            least = self.min_confidence
+            if isinstance(least, list):
+                least = ops.take(ops.convert_to_tensor(least, "float32"), classes)
+            valid = ops.logical_and(valid, scores >= least)
         # Class-aware suppression of all classes at once, best first, keeps what suppression class by class followed
         # by a choice of the best would: a class never needs more than D.
-        indices, kept = non_max_suppression(boxes, scores, self.max_instances, self.nms_threshold, valid, classes)
+        groups = None if self.class_agnostic else classes
+        indices, kept = non_max_suppression(boxes, scores, self.max_instances, self.nms_threshold, valid, groups)
         rows = ops.concatenate([boxes, ops.cast(classes, "float32")[..., None], scores[..., None]], axis=-1)
         return ops.where(kept[..., None], gather(rows, indices), 0.0)
 
@@ -66,4 +76,5 @@ class DetectionLayer(keras.layers.Layer):
             "min_confidence": self.min_confidence,
             "nms_threshold": self.nms_threshold,
             "bbox_std_dev": self.bbox_std_dev,
+            "class_agnostic": self.class_agnostic,
         }

@@ -155,7 +155,8 @@ def detection_options(config: Config) -> dict[str, Any]:
     """What a configuration says about detections, as arguments of `layers.detections`."""
     return {
         "max_instances": config.DETECTION_MAX_INSTANCES,
-        "min_confidence": config.DETECTION_MIN_CONFIDENCE,
+        "min_confidence": config.least_scores(),
         "nms_threshold": config.DETECTION_NMS_THRESHOLD,
         "bbox_std_dev": config.BBOX_STD_DEV,
+        "class_agnostic": config.DETECTION_NMS_CLASS_AGNOSTIC,
     }

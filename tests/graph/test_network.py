@@ -17,6 +17,7 @@ from mrcnn.graph.names import FLOAT32_PREFIX
 from mrcnn.graph.network import _Parts, network_graph
 from mrcnn.layers.normalization import BatchNorm
 from mrcnn.network import build_network
+from mrcnn.ops.boxes import compute_overlaps
 from mrcnn.ops.roi_align import pyramid_roi_align
 from tests import golden
 from tests.backbones import five_convolutions
@@ -104,6 +105,24 @@ def test_a_confidence_that_leaves_one_detection_and_one_that_leaves_none():
             assert sum(len(detections) for detections, _ in found) == left
             assert all(d.shape[1:] == (6,) and m.shape[1:] == (28, 28) for d, m in found)
             assert all(len(d) == len(m) for d, m in found)
+
+
+def test_suppression_across_classes_and_least_scores_by_class():
+    arrays = inputs(small()[0], pictures(2, 128, 192))
+    rows = np.concatenate([detections for detections, _ in keras_raw(small()[1], arrays)])
+    # Half of what the network finds of each class by itself.
+    least = [0.0, *(float(np.median([0.5, *rows[rows[:, 4] == number, 5]])) for number in (1, 2, 3))]
+    fields = {"DETECTION_NMS_THRESHOLD": 0.1, "DETECTION_CLASS_CONFIDENCE": least}
+    config = config_of(DETECTION_NMS_CLASS_AGNOSTIC=True, **fields)
+    network = build(config)
+    check_engines(config, network, arrays, least=4)
+    for one, is_asked in ((small()[1], False), (network, True)):
+        overlaps, sure = [], []
+        for rows, _ in keras_raw(one, arrays):
+            others = rows[:, None, 4] != rows[:, 4]
+            overlaps.append((compute_overlaps(rows[:, :4], rows[:, :4]) * others).max())
+            sure.append((rows[:, 5] >= np.array(least, np.float32)[rows[:, 4].astype(int)]).all())
+        assert (max(overlaps) <= 0.1) == all(sure) == is_asked
 
 
 def light_backbone(image, stage5=True, train_bn=False):
