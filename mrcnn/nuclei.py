@@ -26,6 +26,7 @@ import numpy as np
 
 from mrcnn.cache import cache_folder
 from mrcnn.config import Config
+from mrcnn.data import tiles
 from mrcnn.data.dataset import Dataset, DatasetError
 from mrcnn.data.images import ImageError
 from mrcnn.downloads import OFFLINE_VARIABLE, DownloadError, is_offline
@@ -206,8 +207,7 @@ def tile_starts(size: int, tile: int) -> list[int]:
     """
     if tile > size:
         raise DatasetError(f"Tiles must fit into the image, which measures {size} pixels. Received: {tile}.")
-    count = 1 + -(-(size - tile) // _TILE_STRIDE)
-    return np.linspace(0, size - tile, count).round().astype(int).tolist()
+    return tiles.tile_starts(size, tile, _TILE_STRIDE)
 
 
 def scale_to_8_bits(image: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ import numpy as np
 
 # EXIF's tag.
 ORIENTATION = 0x0112
+# Rows whose channels are turned round at a time.
+_ROWS = 256
 
 
 class ImageError(ValueError):
@@ -44,7 +46,7 @@ def read_image(path: str | PathLike[str], apply_orientation: bool = True, frame:
         import PIL.Image
         import PIL.ImageOps
     except ImportError:
-        return _read_with_opencv(name, apply_orientation, frame)
+        return read_with_opencv(name, apply_orientation, frame)
     with decoding(name), PIL.Image.open(name) as image:
         if frame:
             image.seek(frame)
@@ -133,7 +135,7 @@ def decoding(name: str) -> Iterator[None]:
         raise ImageError(f"Cannot read the image file {name}: {error}") from error
 
 
-def _read_with_opencv(name: str, apply_orientation: bool, frame: int) -> np.ndarray:
+def read_with_opencv(name: str, apply_orientation: bool = True, frame: int = 0) -> np.ndarray:
     """`read_image` for deployments without Pillow. The usual files come out the same; of rare ones (CMYK, color
     profiles of TIFF, GIF before OpenCV 4.11) OpenCV may make something else, or nothing."""
     import cv2
@@ -158,7 +160,24 @@ def _read_with_opencv(name: str, apply_orientation: bool, frame: int) -> np.ndar
         image = (image >> 8).astype(np.uint8)  # as Pillow does it for colors
     elif image.dtype != np.uint8:
         image = _to_uint8(image, str(image.dtype), name)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else _to_rgb(image)
+    if image.ndim == 2:
+        return _to_rgb(image)
+    for top in range(0, len(image), _ROWS):  # without a second image of that size
+        image[top : top + _ROWS] = cv2.cvtColor(image[top : top + _ROWS], cv2.COLOR_BGR2RGB)
+    return image
+
+
+def to_rgb_bytes(values: np.ndarray, name: str) -> np.ndarray:
+    """Part of an image, [h, w, 1 or 3] of 8 or 16 bits, as `read_image` gives it: [h, w, 3] uint8.
+
+    Args:
+        values: whole numbers from 0 on.
+        name: of the file, for messages.
+    """
+    if values.shape[2] == 1:
+        gray = values[:, :, 0]
+        return _to_rgb(gray if gray.dtype == np.uint8 else _to_uint8(gray, str(gray.dtype), name))
+    return values if values.dtype == np.uint8 else (values >> 8).astype(np.uint8)
 
 
 def _to_uint8(values: np.ndarray, kind: str, name: str) -> np.ndarray:

@@ -6,7 +6,7 @@ x2 one outside. Masks of an image are [H, W, N] bool.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -164,8 +164,22 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int]
     Returns:
         [N, H, W] bool.
     """
-    output = np.zeros((len(masks), int(image_shape[0]), int(image_shape[1])), bool)
-    for full, (crop, top, left) in zip(output, cropped_masks(masks, boxes, image_shape), strict=True):
+    return paste_crops(cropped_masks(masks, boxes, image_shape), len(masks), image_shape)
+
+
+def paste_crops(crops: Iterable[tuple[np.ndarray, int, int]], count: int, image_shape: Sequence[int]) -> np.ndarray:
+    """Parts of masks at their places in the image, in zeroed memory as in `paste_masks`.
+
+    Args:
+        crops: `count` of them: the part [h, w] bool, which lies within the image, and its first row and column there.
+        count: N.
+        image_shape: (H, W, ...).
+
+    Returns:
+        [N, H, W] bool.
+    """
+    output = np.zeros((count, int(image_shape[0]), int(image_shape[1])), bool)
+    for full, (crop, top, left) in zip(output, crops, strict=True):
         full[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
     return output
 

@@ -7,7 +7,7 @@ numpy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -20,6 +20,7 @@ from mrcnn.data.masks import (
     expand_mask,
     extract_bboxes,
     minimize_mask,
+    paste_crops,
     paste_masks,
     polygons_of_crop,
     unmold_mask,
@@ -55,6 +56,7 @@ __all__ = [
     "network_inputs",
     "paste_masks",
     "place_boxes",
+    "place_crops",
     "place_masks",
     "resize",
     "resize_image",
@@ -334,9 +336,15 @@ def place_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int]
         "rle": N dicts of `size` [H, W] and `counts` (str), COCO's compressed run-length encoding.
         "polygons": N lists of outlines [M, (x, y)] int32, see `mrcnn.data.masks.polygons_of_crop`.
     """
+    return place_crops(cropped_masks(masks, boxes, image_shape), len(masks), image_shape, form)
+
+
+def place_crops(
+    crops: Iterable[tuple[np.ndarray, int, int]], count: int, image_shape: Sequence[int], form: str = "bool"
+) -> Any:
+    """`place_masks` of masks that are cropped already: see `mrcnn.data.masks.paste_crops`."""
     if form == "bool":
-        return np.moveaxis(paste_masks(masks, boxes, image_shape), 0, -1)
-    crops = cropped_masks(masks, boxes, image_shape)
+        return np.moveaxis(paste_crops(crops, count, image_shape), 0, -1)
     if form == "rle":
         return encode_crops(crops, image_shape)
     return [polygons_of_crop(crop, top, left) for crop, top, left in crops]
