@@ -6,10 +6,11 @@ background). Boxes (y1, x1, y2, x2): *normalized* in the network, *pixels* in re
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,15 @@ from mrcnn.data.image_lists import image_list
 from mrcnn.data.image_meta import ImageMeta
 from mrcnn.data.images import read_image
 from mrcnn.data.molding import MASK_FORMS, mold_one, place_boxes, place_masks
+from mrcnn.data.tiles import Window
 from mrcnn.engines.base import Engine, Raw
+from mrcnn.flips import FlippingEngine, flip_names
+from mrcnn.merging import Detections
 from mrcnn.ops.anchors import pyramid_anchors
 from mrcnn.ops.boxes import normalize_boxes
-from mrcnn.pipeline import Line
+from mrcnn.pipeline import Line, named_error
+from mrcnn.selection import least_scores, select
+from mrcnn.tiling import OnTile, TiledImage, Tiling, stream_tiles, tile_detections, tile_progress
 
 Result = dict[str, Any]
 
@@ -46,8 +52,13 @@ class Detector:
         threads: how many the engine uses; None: as many as it likes.
         device: the named engine's name for a device, such as OpenVINO's "GPU"; None: the CPU (keras: Keras's own).
         batch_size: images that go through the network at once. None: the configuration's BATCH_SIZE.
-        min_confidence: what scores less is left out. It cannot bring back what the network itself leaves out, below
-            the configuration's DETECTION_MIN_CONFIDENCE. None: nothing is left out.
+        min_confidence: what scores less is left out; or a dict of such by class (its name or number). It cannot bring
+            back what the network itself leaves out, below the configuration's DETECTION_MIN_CONFIDENCE: a dict that
+            would have to is refused. None: nothing is left out.
+        class_agnostic_nms: whether a detection gives way to a better one of any class. Of a network that is not built
+            so (DETECTION_NMS_CLASS_AGNOSTIC) this looks at what the network has kept class by class.
+        flips: mirror images to look at too: True for "horizontal", or some of "horizontal", "vertical" and "both"; see
+            `mrcnn.flips`. Each takes as long as the image itself.
         get_anchors: molded shape (h, w, ...) -> normalized anchors [A, 4] float32. None: the configuration's.
 
     Attributes:
@@ -70,9 +81,12 @@ class Detector:
         threads: int | None = None,
         device: str | None = None,
         batch_size: int | None = None,
-        min_confidence: float | None = None,
+        min_confidence: float | Mapping[Any, float] | None = None,
+        class_agnostic_nms: bool = False,
+        flips: bool | str | Sequence[str] = False,
         get_anchors: Callable[[Sequence[int]], np.ndarray] | None = None,
     ) -> None:
+        flip_names(flips)  # what cannot work is told before anything is opened
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, or None. Received: {batch_size}.")
         self.engine: Engine
@@ -96,10 +110,25 @@ class Detector:
             self.class_names = None if opened.class_names is None else list(opened.class_names)
         self.batch_size = batch_size
         self.min_confidence = min_confidence
+        least_scores(min_confidence, self.config, self.class_names)
+        self.class_agnostic_nms = class_agnostic_nms or self.config.DETECTION_NMS_CLASS_AGNOSTIC
+        suppresses = self.class_agnostic_nms and not self.config.DETECTION_NMS_CLASS_AGNOSTIC
+        self._agnostic_threshold = self.config.DETECTION_NMS_THRESHOLD if suppresses else None
+        self.flips = flip_names(flips)
+        if self.flips:
+            self.engine = FlippingEngine(self.engine, self.flips, self.config)
         anchors_of = anchor_cache(self.config)
         self.get_anchors = get_anchors or (lambda shape: anchors_of((int(shape[0]), int(shape[1])))[1])
 
-    def detect(self, images: Sequence[Any], verbose: int = 0, masks: str = "bool") -> list[Result]:
+    def detect(
+        self,
+        images: Sequence[Any],
+        verbose: int = 0,
+        masks: str = "bool",
+        *,
+        tile: int | None = None,
+        overlap: float = 0.2,
+    ) -> list[Result]:
         """Find the objects in images.
 
         Args:
@@ -107,6 +136,13 @@ class Detector:
                 path of a folder, for its image files by name.
             verbose: 1 prints what goes in.
             masks: what masks are given as: "bool", "rle", "polygons" or "none"; see below.
+            tile: cut images into tiles of so many pixels squared, look at each as at an image of its own, and make one
+                of what is found in them (see `mrcnn.merging`); DETECTION_MAX_INSTANCES is the most of a tile then.
+                Images may be anything that has `shape` and windows, such as datasets of h5py, which is read tile by
+                tile, as some TIFF files are (see `open_image`). `verbose` 1 shows how far it is. None: images go
+                through the network whole.
+            overlap: the share of a tile's side that its neighbors see too, from 0 to 0.9. What is larger than that in
+                pixels is put together from its pieces.
 
         Returns:
             For each image a dict of rois [N, 4] int32 in pixels, class_ids [N] int32, scores [N] float32, best score
@@ -115,13 +151,18 @@ class Detector:
             tells about holes); for "none" not there. Only for "bool" anything of the image's size is made.
 
         Raises:
-            TypeError, ValueError: an image that cannot be taken; the message says which.
+            TypeError, ValueError: an image that cannot be taken; the message says which. Masks "bool" of a large image
+                that there would be no room for.
             OSError: a file that cannot be opened.
         """
         _check_form(masks)
         images = image_list(images)
+        tiling = None if tile is None else Tiling(tile, overlap)
         if verbose:
             print(f"Processing {len(images)} images")
+        if tiling is not None:
+            with tile_progress("Detecting", bool(verbose)) as on_tile:
+                return list(self._stream_tiles(images, masks, tiling, total=len(images), on_tile=on_tile))
         if len(images) == 1:  # nothing to do meanwhile: no threads
             prepared = self._prepare(0, images[0], 1)
             return [self._finish(prepared, self._run([prepared], verbose)[0], masks)]
@@ -136,6 +177,9 @@ class Detector:
         with_images: bool = False,
         look_ahead: int | None = None,
         workers: int = _WORKERS,
+        tile: int | None = None,
+        overlap: float = 0.2,
+        on_tile: OnTile | None = None,
     ) -> Iterator[Result | None]:
         """Find the objects in images that come one after the other, such as a folder's files or a video's frames.
 
@@ -151,6 +195,8 @@ class Detector:
             look_ahead: so many images at most are taken whose results are not out yet; None: four batches. Among
                 these, images whose molded sizes are the same go through the network together.
             workers: threads beside the network's.
+            tile, overlap: as for `detect`. Images are then taken one at a time, and `look_ahead` counts tiles.
+            on_tile: (done, total) is told how many tiles of an image are done, and how many it has.
 
         Yields:
             For each image, in order, what `detect` returns for it.
@@ -162,6 +208,9 @@ class Detector:
         for name, value in (("look_ahead", look_ahead), ("workers", workers)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1. Received: {value}.")
+        if tile is not None:
+            tiling = Tiling(tile, overlap)
+            return self._stream_tiles(images, masks, tiling, None, on_error, with_images, look_ahead, workers, on_tile)
         return self._stream(images, masks, 0, None, on_error, with_images, look_ahead, workers)
 
     def detect_molded(
@@ -196,28 +245,57 @@ class Detector:
         look_ahead: int | None = None,
         workers: int = _WORKERS,
     ) -> Iterator[Result | None]:
-        size = self.batch_size or self.config.BATCH_SIZE
-        line = Line(
-            prepare=lambda index, image: self._prepare(index, image, total),
-            run=lambda prepared: self._run(prepared, verbose),
-            finish=lambda prepared, raw: self._finish(prepared, raw, masks, with_images),
-            kind_of=lambda prepared: prepared.molded.shape,
-            batch_size=size,
-            look_ahead=look_ahead or 4 * size,
-            workers=workers,
+        line = self._line(
+            lambda index, image: self._prepare(index, image, total),
+            lambda prepared: self._run(prepared, verbose),
+            lambda prepared, raw: self._finish(prepared, raw, masks, with_images),
+            look_ahead,
+            workers,
         )
         return line.results(images, on_error)
 
+    def _stream_tiles(
+        self,
+        images: Iterable[Any],
+        masks: str,
+        tiling: Tiling,
+        total: int | None = None,
+        on_error: Callable[[int, Any, Exception], Any] | None = None,
+        with_images: bool = False,
+        look_ahead: int | None = None,
+        workers: int = _WORKERS,
+        on_tile: OnTile | None = None,
+    ) -> Iterator[Result | None]:
+        def open_tiles(image: Any) -> TiledImage:
+            return TiledImage(image, tiling, masks, self.config, self.class_agnostic_nms)
+
+        def line_of(image: TiledImage, name: str) -> Line:
+            prepare = functools.partial(self._prepare_tile, image, name)
+            return self._line(prepare, self._run, self._finish_tile, look_ahead, workers)
+
+        name_of = functools.partial(_name_of, total=total)
+        return stream_tiles(images, open_tiles, line_of, name_of, on_error, with_images, on_tile)
+
+    def _line(self, prepare: Any, run: Any, finish: Any, look_ahead: int | None, workers: int) -> Line:
+        size = self.batch_size or self.config.BATCH_SIZE
+        return Line(prepare, run, finish, _molded_shape, size, look_ahead or 4 * size, workers)
+
     def _prepare(self, index: int, image: Any, total: int | None) -> _Prepared:
-        name = f"Image {index}" if total is None else f"Image {index} of {total}"
+        name = _name_of(index, image, total)
         try:
             if isinstance(image, str | os.PathLike):
-                name = f"{name} ({os.fspath(image)})"
                 image = read_image(image)
             molded, meta, _ = mold_one(image, self.config)
         except Exception as error:
-            raise _named(error, name) from error
+            raise named_error(error, name) from error
         return _Prepared(image, molded, meta)
+
+    def _prepare_tile(self, image: TiledImage, name: str, index: int, window: Window) -> _Prepared:
+        try:
+            molded, meta, _ = mold_one(image.tile(window), self.config)
+        except Exception as error:
+            raise named_error(error, f"{name}, tile {index} of {len(image.windows)}") from error
+        return _Prepared(image, molded, meta, window)
 
     def _run(self, prepared: Sequence[_Prepared], verbose: int = 0) -> list[Raw]:
         molded = _stacked([one.molded for one in prepared])
@@ -234,27 +312,35 @@ class Detector:
         return self.engine.run(molded, metas, anchors)
 
     def _finish(self, prepared: _Prepared, raw: Raw, masks: str, with_image: bool = False) -> Result:
-        detections, class_masks = raw
-        if self.min_confidence is not None:
-            sure = detections[:, 5] >= self.min_confidence
-            detections, class_masks = detections[sure], class_masks[sure]
-        shape, window = prepared.place
-        boxes, class_ids, scores, kept = place_boxes(detections, shape, prepared.molded.shape, window)
+        boxes, class_ids, scores, class_masks = self._placed(prepared, raw)
         result: Result = {"rois": boxes, "class_ids": class_ids, "scores": scores}
         if masks != "none":
-            result["masks"] = place_masks(class_masks[kept], boxes, shape, masks)
+            result["masks"] = place_masks(class_masks, boxes, prepared.place[0], masks)
         if with_image:
             result["image"] = prepared.image
         return result
 
+    def _finish_tile(self, prepared: _Prepared, raw: Raw) -> Detections:
+        prepared.image.count(prepared.window, len(raw[0]))
+        return tile_detections(prepared.window, *self._placed(prepared, raw))
+
+    def _placed(self, prepared: _Prepared, raw: Raw) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes [N, 4] in the image's pixels, class ids [N], scores [N] and masks [N, mh, mw] of what is kept."""
+        least = least_scores(self.min_confidence, self.config, self.class_names)
+        detections, class_masks = select(raw, least, self._agnostic_threshold)
+        shape, window = prepared.place
+        boxes, class_ids, scores, kept = place_boxes(detections, shape, prepared.molded.shape, window)
+        return boxes, class_ids, scores, class_masks[kept]
+
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """An image (None: it came molded), molded [h, w, C] with its meta [12 + K]."""
+    """An image (None: it came molded), or a tile of a `TiledImage`, molded [h, w, C] with its meta [12 + K]."""
 
     image: Any
     molded: np.ndarray
     meta: np.ndarray
+    window: Window = (0, 0, 0, 0)
 
     @property
     def place(self) -> tuple[Sequence[int], Sequence[int]]:
@@ -303,9 +389,11 @@ def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
-def _named(error: Exception, name: str) -> Exception:
-    """An error of the same type whose message says which image it is about."""
-    try:
-        return type(error)(f"{name}: {error}")
-    except TypeError:  # a type that is not made from a message alone
-        return ValueError(f"{name}: {type(error).__name__}: {error}")
+def _molded_shape(prepared: _Prepared) -> tuple[int, ...]:
+    return prepared.molded.shape
+
+
+def _name_of(index: int, image: Any, total: int | None) -> str:
+    """How messages name an image."""
+    name = f"Image {index}" if total is None else f"Image {index} of {total}"
+    return f"{name} ({os.fspath(image)})" if isinstance(image, str | os.PathLike) else name

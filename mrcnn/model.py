@@ -269,9 +269,17 @@ class MaskRCNN:
     # Inference
 
     @eagerly
-    def detect(self, images: Sequence[Any], verbose: int = 0, masks: str = "bool") -> list[dict[str, Any]]:
+    def detect(
+        self,
+        images: Sequence[Any],
+        verbose: int = 0,
+        masks: str = "bool",
+        *,
+        tile: int | None = None,
+        overlap: float = 0.2,
+    ) -> list[dict[str, Any]]:
         """Find the objects in any number of images of any sizes; see `Detector.detect`."""
-        return self.detector.detect(images, verbose, masks)
+        return self.detector.detect(images, verbose, masks, tile=tile, overlap=overlap)
 
     @eagerly
     def detect_molded(

@@ -151,3 +151,13 @@ class _State:
             for place in batch:
                 if not place.finished.done():
                     place.finished.set_exception(error)
+
+
+def named_error(error: Exception, name: str) -> Exception:
+    """An error of the same type whose message says which image it is about, with `error` as its cause."""
+    try:
+        named = type(error)(f"{name}: {error}")
+    except TypeError:  # a type that is not made from a message alone
+        named = ValueError(f"{name}: {type(error).__name__}: {error}")
+    named.__cause__ = error
+    return named

@@ -112,6 +112,15 @@ def test_detect_of_sizes_mixed_in_a_batch_is_as_of_each_alone(rng):
         np.testing.assert_allclose(result["scores"], alone["scores"], atol=1e-5)
 
 
+def test_detect_in_tiles(rng):
+    model, image = shapes_model(), rng.integers(0, 255, (64, 150, 3), dtype=np.uint8)
+    (result,) = model.detect([image], masks="rle", tile=64, overlap=0.4)
+    (expected,) = model.detector.detect([image], masks="rle", tile=64, overlap=0.4)
+    for key in ("rois", "class_ids", "scores"):
+        np.testing.assert_array_equal(result[key], expected[key])
+    assert result["masks"] == expected["masks"] and all(rle["size"] == [64, 150] for rle in result["masks"])
+
+
 def test_detect_says_which_image_it_cannot_take():
     with pytest.raises(ValueError, match=r"Image 1 of 2: .*5 channels"):
         shapes_model().detect([np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 5), np.uint8)])
