@@ -18,6 +18,7 @@ from typing import Any
 
 import mrcnn
 from mrcnn.cli.data_options import ANNOTATIONS, IMAGES, add_augmentation, add_data, add_format, add_preflight
+from mrcnn.cli.detection_options import add_choices, add_confidence
 from mrcnn.cli.devices import add_devices, device_settings
 from mrcnn.cli.optimization import add_optimization
 from mrcnn.cli.report_options import add_monitoring, add_report
@@ -157,6 +158,7 @@ def _add_detect(commands: Any) -> argparse.ArgumentParser:
         help="of a video, look at every Nth frame only; the video written has these frames",
     )  # fmt: skip
     command.add_argument("--max-frames", metavar="N", type=_count, help="of a video or camera, the first N frames")
+    add_choices(command, _count)
     command.set_defaults(module="mrcnn.cli.detecting")
     return command
 
@@ -222,6 +224,7 @@ def _add_evaluate(commands: Any) -> argparse.ArgumentParser:
     _add_engine(
         command, "keras; for an exported model auto, the fastest", "float32; for an exported model what it was made for"
     )
+    add_choices(command, _count)
     command.add_argument("--limit", metavar="N", type=_count, help="only the first N images")
     command.add_argument(
         "--max-detections", metavar="N", type=_count, default=100,
@@ -302,9 +305,7 @@ def _add_network(command: argparse.ArgumentParser, confidence: str = "the weight
 def _add_network_options(
     command: argparse.ArgumentParser, confidence: str = "the weights' configuration's, or 0.7"
 ) -> None:
-    command.add_argument(
-        "--min-confidence", metavar="X", type=_share, help=f"least score of a detection, 0 to 1 (default: {confidence})"
-    )
+    add_confidence(command, _share, confidence)
     command.add_argument(
         "--classes", metavar="NAMES",
         help="names of the classes, without the background, separated by commas, for weights that do not store them",

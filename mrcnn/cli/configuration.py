@@ -17,6 +17,7 @@ from mrcnn.cli import CommandError, note
 from mrcnn.config import BACKBONES, Config
 from mrcnn.data.coco_names import COCO_NAMES
 from mrcnn.quiet import hidden_error_stream
+from mrcnn.selection import asked_scores, class_of
 
 # An exported model does without Keras and HDF5: what needs them is imported where weights are read.
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def load_network(
     weights: str,
     settings: Iterable[tuple[str, Any]],
     classes: str | None,
-    min_confidence: float | None,
+    min_confidence: float | Mapping[str, float] | None,
     verbose: bool = False,
     prepare: Callable[[], None] | None = None,
 ) -> Network:
@@ -100,7 +101,7 @@ def load_network(
         weights: see `find_weights`.
         settings: fields of the configuration, over what the file tells.
         classes: names of the classes without the background, separated by commas; None: the file's.
-        min_confidence: DETECTION_MIN_CONFIDENCE; None: as configured.
+        min_confidence: DETECTION_MIN_CONFIDENCE, for all classes or for some, by name; None: as configured.
         verbose: see `start_backend`.
         prepare: called when the framework has been imported and before it is used.
 
@@ -114,10 +115,16 @@ def load_network(
     if info.kind != MASK_RCNN:
         raise CommandError(f"{path} holds no Mask R-CNN but: {info.kind}. Detection needs a trained network.")
     values = for_detection(stored_values(info))
-    if min_confidence is not None:
-        values["DETECTION_MIN_CONFIDENCE"] = min_confidence
+    by_class = min_confidence if isinstance(min_confidence, Mapping) else {}
+    if min_confidence is not None and not by_class:
+        values |= {"DETECTION_MIN_CONFIDENCE": min_confidence, "DETECTION_CLASS_CONFIDENCE": None}
     config = make_config(info, values, settings)
     names, known = class_names(path, info.class_names, classes, config.NUM_CLASSES)
+    if by_class:
+        least = asked_scores(config).tolist()
+        for class_id, value in class_numbers(by_class, names).items():
+            least[class_id] = value
+        config.DETECTION_CLASS_CONFIDENCE = least
     start_backend(verbose)
     if prepare is not None:
         prepare()
@@ -126,6 +133,18 @@ def load_network(
     model = MaskRCNN("inference", config, model_dir="logs")
     model.keras_model.load_weights(path)  # of a run, MaskRCNN's own would say that it goes on with it
     return Network(model, names, known)
+
+
+def class_numbers(by_class: Mapping[str, float], names: Sequence[str]) -> dict[int, float]:
+    """What is given by names of classes, or by their numbers, by number.
+
+    Raises:
+        ValueError: a class that is not there.
+    """
+    return {
+        class_of(int(name) if name.isdecimal() and name not in names else name, len(names), names): value
+        for name, value in by_class.items()
+    }
 
 
 def for_detection(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from mrcnn.cli import CommandError, is_users, note, show_error
 from mrcnn.cli.configuration import find_weights
 from mrcnn.cli.filming import DETECTED, detect_video, is_video, names_video, output_path
-from mrcnn.cli.running import Running, open_detector
+from mrcnn.cli.running import Running, open_detector, tiling
 from mrcnn.data.image_lists import images_in
 from mrcnn.data.writing.names import free_name
 from mrcnn.drawing import save_instances
@@ -24,6 +24,7 @@ from mrcnn.files import require_folder
 from mrcnn.results.instances import Instances, ResultImage, class_name
 from mrcnn.results.saving import FORMATS
 from mrcnn.results.writer import Writer
+from mrcnn.tiling import tile_progress
 
 # Threads that draw pictures and write them.
 _ARTISTS = 2
@@ -51,6 +52,9 @@ def run(args: argparse.Namespace) -> int:
             f"{len(videos)} videos give a folder."
         )
     output = Path(args.output)
+    tiles = tiling(args)
+    if tiles and videos:
+        raise CommandError("--tile is for images. Leave it out for videos, or detect in images and videos one by one.")
     places = _places(args, output, paths, videos)  # what cannot work is told before anything is made
     find_weights(args.weights)
     if file:
@@ -67,7 +71,10 @@ def run(args: argparse.Namespace) -> int:
             name: stack.enter_context(FORMATS[name].open(path, running.class_names)) for name, path in places.items()
         }
         if paths:
-            _detect_images(paths, output, running, args, image_ids, writers, tally)
+            with tile_progress("Tiles") if tiles else contextlib.nullcontext() as on_tile:
+                if tiles:
+                    tiles["on_tile"] = on_tile
+                _detect_images(paths, output, running, args, image_ids, writers, tally, tiles)
         for name in videos:
             if tally.interrupted:
                 break
@@ -115,6 +122,7 @@ def _detect_images(
     image_ids: Iterator[int],
     writers: Mapping[str, Writer],
     tally: _Tally,
+    tiles: Mapping[str, Any],
 ) -> None:
     """Detect in images. While the network runs on one, the next are read and the pictures of those before drawn."""
 
@@ -163,7 +171,9 @@ def _detect_images(
         masks="rle",
         on_error=lambda index, path, error: failed(error.__cause__ or error, path),
         with_images=True,
+        **tiles,
     )
+    most_waiting = 1 if tiles else 2 * _ARTISTS  # images that are cut are large
     with ThreadPoolExecutor(_ARTISTS, "mrcnn-artist") as pool:
         try:
             with contextlib.closing(stream) as results:
@@ -173,8 +183,10 @@ def _detect_images(
                         continue
                     name = free_name(path.stem, tally.used, f"{DETECTED}.png")
                     image = ResultImage(str(path), name, image_id)
-                    waiting.append((path, running.clock.next(), pool.submit(draw, image, result)))
-                    while waiting and (waiting[0][-1].done() or len(waiting) > 2 * _ARTISTS):
+                    seconds = running.clock.rest() if tiles else running.clock.next()
+                    waiting.append((path, seconds, pool.submit(draw, image, result)))
+                    result = None
+                    while waiting and (waiting[0][-1].done() or len(waiting) > most_waiting):
                         tell_next()
         except KeyboardInterrupt:
             tally.interrupted = True
@@ -186,7 +198,8 @@ def _detect_images(
     failures = f", {tally.failed} failed" if tally.failed else ""
     print(
         f"{tally.done} of {len(paths)} images, {tally.instances} instances{failures}. In {seconds:.1f} s: "
-        f"{tally.done / seconds:.1f} images a second (the network alone: {running.clock.rate:.1f})."
+        f"{tally.done / seconds:.{2 if tiles else 1}f} images a second (the network alone: {running.clock.rate:.1f}"
+        f"{' tiles' if tiles else ''})."
     )
     if "pictures" in args.format:
         print(f"Pictures: {output}.")

@@ -8,15 +8,26 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mrcnn.bundle import Bundle, read_bundle
 from mrcnn.cli import CommandError, note
-from mrcnn.cli.configuration import class_names, find_weights, for_detection, load_network, make_config
+from mrcnn.cli.configuration import (
+    class_names,
+    class_numbers,
+    find_weights,
+    for_detection,
+    load_network,
+    make_config,
+)
+from mrcnn.cli.detection_options import OVERLAP
 from mrcnn.config import Config
+from mrcnn.data.tiles import check_tiling
 from mrcnn.engines.base import Engine, Raw
 from mrcnn.inference import Detector
+from mrcnn.selection import asked_scores
 
 # What of the configuration is about images on their way to the network; the rest is part of an exported model.
 _OUTSIDE = (
@@ -53,6 +64,12 @@ class Stopwatch:
     def next(self) -> float:
         """Seconds that the network took for an image, of those that were not asked for yet the first that ran."""
         return self._each.popleft()
+
+    def rest(self) -> float:
+        """Seconds that the network took for all images that were not asked for yet, together."""
+        seconds = sum(self._each)
+        self._each.clear()
+        return seconds
 
     @property
     def rate(self) -> float:
@@ -106,6 +123,22 @@ def open_detector(
     return running
 
 
+def tiling(args: argparse.Namespace) -> dict[str, Any]:
+    """What --tile and --overlap say, as arguments of `Detector.detect`.
+
+    Raises:
+        CommandError: an overlap of no tiles.
+        ValueError: tiles that cannot be.
+    """
+    if args.tile is None:
+        if args.overlap is not None:
+            raise CommandError(f"--overlap is of tiles: it needs --tile. Received: --overlap {args.overlap:g}.")
+        return {}
+    overlap = OVERLAP if args.overlap is None else args.overlap
+    check_tiling(args.tile, overlap)
+    return {"tile": args.tile, "overlap": overlap}
+
+
 def _running(detector: Detector, names: tuple[str, ...], known: bool) -> Running:
     detector.engine = clock = Stopwatch(detector.engine)
     return Running(detector, clock, names, known)
@@ -119,15 +152,20 @@ def _open_weights(
         raise CommandError(
             f"{path} holds weights, and int8 needs a quantized model: `mrcnn export --precision int8` makes one."
         )
-    confidence = min_confidence if args.min_confidence is None else args.min_confidence
+    confidence, settings = min_confidence if args.min_confidence is None else args.min_confidence, list(args.config)
+    if isinstance(confidence, dict) and min_confidence is not None:
+        # Of the other classes.
+        settings[:0] = [("DETECTION_MIN_CONFIDENCE", min_confidence), ("DETECTION_CLASS_CONFIDENCE", None)]
+    if args.class_agnostic_nms:
+        settings.append(("DETECTION_NMS_CLASS_AGNOSTIC", True))
 
     def limit_threads() -> None:
         from mrcnn.engines.keras_engine import preset_threads
 
         preset_threads(threads, engine)
 
-    network = load_network(str(path), args.config, args.classes, confidence, args.verbose, limit_threads)
-    detector = Detector(network.model, engine=engine, precision=precision, threads=threads)
+    network = load_network(str(path), settings, args.classes, confidence, args.verbose, limit_threads)
+    detector = Detector(network.model, engine=engine, precision=precision, threads=threads, flips=args.flips)
     return _running(detector, network.class_names, network.names_known)
 
 
@@ -137,9 +175,11 @@ def _open_bundle(
     bundle = read_bundle(path)
     config = _bundle_config(bundle, args)
     names, known = class_names(path, bundle.class_names, args.classes, config.NUM_CLASSES)
-    own = bundle.config.DETECTION_MIN_CONFIDENCE
+    own = float(asked_scores(bundle.config)[1:].min())
     confidence = args.min_confidence
-    if confidence is not None and confidence < own:
+    if isinstance(confidence, dict):
+        confidence = class_numbers(confidence, names)
+    elif confidence is not None and np.float32(confidence) < np.float32(own):
         raise CommandError(
             f"{path} was exported to find what scores {own:g} or better, and finds no more. Received: "
             f"--min-confidence {confidence:g}. Export it again with that."
@@ -150,8 +190,9 @@ def _open_bundle(
             note(f"{path} was exported to find what scores {own:g} or better: what scores less is missing.")
     chosen = args.precision or (bundle.precision if precision != "auto" else "auto")
     detector = Detector(
-        path, config, engine=args.engine or "auto", precision=chosen, threads=args.threads, min_confidence=confidence
-    )
+        path, config, engine=args.engine or "auto", precision=chosen, threads=args.threads, min_confidence=confidence,
+        class_agnostic_nms=args.class_agnostic_nms, flips=args.flips,
+    )  # fmt: skip
     return _running(detector, names, known)
 
 
