@@ -8,7 +8,7 @@ VENV ?= .venv
 TENSORFLOW ?= tensorflow>=2.18
 JAX ?= jax>=0.5,<0.11
 TORCH ?= torch==2.13.0
-PEERS ?= torch==2.14.1 torchvision==0.29.1 mayaku==2.0.1 onnx onnxscript openvino onnxruntime opencv-python-headless
+PEERS ?= torch==2.14.1 torchvision==0.29.1 mayaku==2.0.1 matplotlib onnx onnxscript openvino onnxruntime opencv-python-headless
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts

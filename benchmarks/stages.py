@@ -112,8 +112,8 @@ def profiled_openvino(path: Path, precision: str, quantized: bool) -> Any:
             super().__init__(*arguments, **options)
             self._times, self._runs = NodeTimes(), 0
 
-        def _properties(self, capabilities: list[str]) -> dict[str, Any]:
-            return {**super()._properties(capabilities), "PERF_COUNT": True}
+        def _properties(self) -> dict[str, Any]:
+            return {**super()._properties(), "PERF_COUNT": True}
 
         def run(self, *arrays: np.ndarray) -> Any:
             self._runs += 1

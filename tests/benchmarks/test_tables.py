@@ -132,3 +132,10 @@ def test_pages_are_filled_between_their_marks(results):
 
 def test_the_peers_of_the_aims_are_candidates():
     assert {peer for _, _, peer, _ in SPEED} <= {candidate.name for candidate in CANDIDATES}
+
+
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_the_docs_have_what_was_measured(page):
+    text = page.read_text(encoding="utf-8")
+    assert "<!-- end of " in text
+    assert tables.filled(text, tables.read_results()) == text  # else: python -m benchmarks.tables --write
