@@ -87,7 +87,7 @@ $(VENV)-peers/.ready:
 	@touch $@
 
 bench: setup-backends $(VENV)-peers/.ready
-	for name in paste_masks prepost flops peak writing_results; do \
+	for name in paste_masks prepost flops peak writing_results loader; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 	for name in inference training; do \
 	  $(BIN)/python -m benchmarks.$$name --peer-python $(subst $(VENV),$(VENV)-peers,$(BIN))/python || exit 1; done
