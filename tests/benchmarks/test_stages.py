@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.peak import Shape, best_of
-from benchmarks.stages import INSIDE, NodeTimes, adds_up, share_of_peak, stage_of, table
+from benchmarks.stages import INSIDE, NodeTimes, adds_up, profiled_openvino, share_of_peak, stage_of, table
+from tests.graph.cases import graph_bytes
+from tests.nuclei_network import network_inputs, nuclei_network, nuclei_picture
 
 
 @pytest.mark.parametrize(
@@ -61,6 +64,30 @@ def test_openvino_tells_means_of_all_runs():
         last.append(sum(times.since(run, request.profiling_info).values()))
     assert told[1] > told[0] / 3
     assert last[0] == told[0] and last[1] < told[0] / 3
+
+
+def test_our_engine_tells_its_stages(tmp_path):
+    """Every stage takes time, together no more than the run; and the engine still finds what it found."""
+    pytest.importorskip("openvino")
+    from mrcnn.engines.openvino_engine import OpenVINOEngine
+
+    config, network = nuclei_network(0.5)
+    path = tmp_path / "network.onnx"
+    path.write_bytes(graph_bytes(network, config))
+    inputs = network_inputs(config, [nuclei_picture(12, seed=1, size=192)])
+    engine = profiled_openvino(path, "float32", quantized=False)
+    (found,), (expected,) = engine.run(*inputs), OpenVINOEngine(path, "float32").run(*inputs)
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    engine.stages()
+    start = time.perf_counter()
+    engine.run(*inputs)
+    took = time.perf_counter() - start
+    stages = engine.stages()
+    seconds = {stage: sum(kinds.values()) for stage, kinds in stages.items()}
+    assert list(stages) == list(INSIDE)
+    assert all("Convolution" in stages[stage] for stage in ("trunk", "masks"))
+    assert min(seconds.values()) > 0
+    assert sum(seconds.values()) <= took * 1.05
 
 
 @pytest.mark.parametrize(("accounted", "good"), [(0.99, True), (1.02, True), (0.96, False), (1.13, False)])
