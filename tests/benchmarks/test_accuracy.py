@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,3 +92,19 @@ def test_the_peers_side_needs_none_of_ours():
     program = "import sys, benchmarks.accuracy.reference; print([m for m in sys.modules if m.split('.')[0] == 'mrcnn'])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_kept_run_is_of_both_sides_and_ours_is_no_less_accurate():
+    folder = Path(accuracy.__file__).parent / "results"
+    kept = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert (kept["minutes"], list(kept["results"])) == (20, list(accuracy.SIDES))
+    ours, theirs = (kept["results"][side]["mask"]["ap"] for side in accuracy.SIDES)
+    assert ours >= theirs > 0
+    page = (Path(accuracy.__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert f"| **ours** | **{ours:.3f}** |" in page and f"| torchvision | {theirs:.3f} |" in page
+    for side, result in kept["results"].items():
+        log = (folder / f"{side}.log").read_text(encoding="utf-8")
+        steps, seconds = map(int, re.search(r"^(\d+) steps in (\d+) s$", log, re.MULTILINE).groups())
+        assert 1200 <= seconds < 1215
+        assert f"| {steps} of " in page
+        assert result["annotation_count"] == 1545
