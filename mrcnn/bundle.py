@@ -161,6 +161,9 @@ def _portable(config: Config) -> dict[str, Any]:
     return stored
 
 
+_BOXES = {"legacy": "(pixels - [0, 0, 1, 1]) / ([h, w, h, w] - 1)", "image": "pixels / [h, w, h, w]"}
+
+
 def _preprocessing(config: Config) -> dict[str, Any]:
     """In words and numbers, for those who run the network without this package; detection reads the configuration."""
     return {
@@ -169,8 +172,14 @@ def _preprocessing(config: Config) -> dict[str, Any]:
         "resize_mode": config.IMAGE_RESIZE_MODE,
         "min_side": config.IMAGE_MIN_DIM,
         "max_side": config.IMAGE_MAX_DIM,
-        "sides_multiple_of": 64,
-        "padding_value_before_the_mean_is_subtracted": 0,
+        "sides_multiple_of": config.IMAGE_SIZE_MULTIPLE,
+        "interpolation": config.IMAGE_INTERPOLATION,
+        **(
+            {"padding": "below and right", "padding_value_after_the_mean_is_subtracted": 0}
+            if config.IMAGE_PAD_CORNER
+            else {"padding": "on all sides", "padding_value_before_the_mean_is_subtracted": 0}
+        ),
         "subtract": [float(value) for value in config.MEAN_PIXEL],
-        "boxes": "(y1, x1, y2, x2), normalized: (pixels - [0, 0, 1, 1]) / ([h, w, h, w] - 1) in the molded image",
+        "divide": [float(value) for value in config.STD_PIXEL],
+        "boxes": f"(y1, x1, y2, x2), normalized: {_BOXES[config.BOX_GRID]} in the molded image",
     }

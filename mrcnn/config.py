@@ -14,36 +14,38 @@ import numpy as np
 from mrcnn import config_checks as checks
 from mrcnn import config_habits as habits
 from mrcnn import config_pickling as pickling
+from mrcnn.config_rules import (
+    AUGMENTATIONS,
+    BACKBONES,
+    LEVELS,
+    LOSS_NAMES,
+    MASK_GRIDS,
+    RESIZE_MODES,
+    SIZE_MULTIPLE,
+    ConfigError,
+    check_fields,
+    nearest_sizes,
+)
+from mrcnn.recipe import Recipe
 
-RESIZE_MODES = ("none", "square", "pad64", "crop")
-MASK_GRIDS = ("legacy", "image")
-BACKBONES = ("resnet50", "resnet101", "resnet14")
-AUGMENTATIONS = ("none", "flip", "standard", "strong")
-LOSS_NAMES = ("rpn_class_loss", "rpn_bbox_loss", "mrcnn_class_loss", "mrcnn_bbox_loss", "mrcnn_mask_loss")
-
-# The network halves the image six times: P6 is one 64th of it.
-SIZE_MULTIPLE = 64
+__all__ = [
+    "AUGMENTATIONS",
+    "BACKBONES",
+    "LOSS_NAMES",
+    "MASK_GRIDS",
+    "RESIZE_MODES",
+    "SIZE_MULTIPLE",
+    "Config",
+    "ConfigError",
+    "nearest_sizes",
+]
 
 _META_SIZE_WITHOUT_CLASSES = 12
 
-# The levels of the pyramid that have anchors.
-_LEVELS = ("P2", "P3", "P4", "P5", "P6")
-
-# Fields that are whole numbers of at least 1.
-_COUNTS = (
-    "GPU_COUNT", "IMAGES_PER_GPU", "STEPS_PER_EPOCH", "NUM_CLASSES", "IMAGE_CHANNEL_COUNT", "POOL_SIZE",
-    "MASK_POOL_SIZE", "TRAIN_ROIS_PER_IMAGE", "MAX_GT_INSTANCES", "DETECTION_MAX_INSTANCES", "PRE_NMS_LIMIT",
-    "POST_NMS_ROIS_TRAINING", "POST_NMS_ROIS_INFERENCE", "RPN_ANCHOR_STRIDE", "RPN_TRAIN_ANCHORS_PER_IMAGE",
-    "FPN_CLASSIF_FC_LAYERS_SIZE", "TOP_DOWN_PYRAMID_SIZE", "RPN_CONV_SIZE", "MASK_CONV_SIZE", "LOADER_WORKERS",
-)  # fmt: skip
 _DERIVED = ("BATCH_SIZE", "IMAGE_SHAPE", "IMAGE_META_SIZE")
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot work. The message names the field, what it holds and what would do."""
-
-
-class Config:
+class Config(Recipe):
     """The base configuration. Subclass it, override what differs, and make an instance:
 
         class NucleusConfig(Config):
@@ -73,8 +75,8 @@ class Config:
     STEPS_PER_EPOCH = 1000
     VALIDATION_STEPS = 50
 
-    # "resnet50", "resnet101", "resnet14" (small, for a CPU), or a callable
-    # (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
+    # "resnet50", "resnet101" and others of torchvision's names (see BACKBONES), "resnet14" (small, for a CPU), or a
+    # callable (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
     BACKBONE: str | Callable = "resnet101"
     # With a callable backbone: a callable (image_shape) -> [levels, (height, width)]. None: from the strides.
     COMPUTE_BACKBONE_SHAPE: Callable | None = None
@@ -109,7 +111,8 @@ class Config:
     MASK_GRID = "legacy"
 
     # none: as it is. square: scale and pad to IMAGE_MAX_DIM squared. pad64: pad to multiples of 64.
-    # crop: random IMAGE_MIN_DIM squares, for training.
+    # crop: random IMAGE_MIN_DIM squares, for training. shortest: the shorter side to IMAGE_MIN_DIM, the longer to
+    # IMAGE_MAX_DIM at most, and pad to multiples of IMAGE_SIZE_MULTIPLE; in training to one size, see IMAGE_SHAPE.
     IMAGE_RESIZE_MODE = "square"
     IMAGE_MIN_DIM = 800
     IMAGE_MAX_DIM = 1024
@@ -233,16 +236,19 @@ class Config:
         if self.IMAGE_RECTANGLE is None:
             self.IMAGE_RECTANGLE = self._rectangle_of_shape()
         self.validate()
-        habits.tell_of_values(self, _LEVELS, LOSS_NAMES)
+        habits.tell_of_values(self, LEVELS, LOSS_NAMES)
         self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
         side = self.IMAGE_MIN_DIM if self.IMAGE_RESIZE_MODE == "crop" else self.IMAGE_MAX_DIM
+        if self.IMAGE_RESIZE_MODE == "shortest":
+            side = -(-side // self.IMAGE_SIZE_MULTIPLE) * self.IMAGE_SIZE_MULTIPLE
         self.IMAGE_SHAPE = np.array([*(self.IMAGE_RECTANGLE or (side, side)), self.IMAGE_CHANNEL_COUNT])
         self.IMAGE_META_SIZE = _META_SIZE_WITHOUT_CLASSES + self.NUM_CLASSES
 
     @classmethod
     def fields(cls) -> tuple[str, ...]:
         """Names of the fields, in the order of their declaration (the derived ones left out)."""
-        return tuple(name for name in vars(Config) if name.isupper() and not name.startswith("_"))
+        names = (*vars(Config), *vars(Recipe))
+        return tuple(name for name in names if name.isupper() and not name.startswith("_"))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
@@ -300,101 +306,7 @@ class Config:
         for name in ("STEPS_PER_EPOCH", "VALIDATION_STEPS"):
             if (steps := checks.whole(getattr(self, name))) is not getattr(self, name):
                 setattr(self, name, steps)
-        for name in _COUNTS:
-            _require(self, name, lambda v: checks.is_whole(v) and v >= 1, "a whole number of at least 1")
-        _require(self, "GPUS", checks.is_gpu_list, checks.GPUS_WANTED)
-        _require(self, "GPU_MEMORY", checks.is_gpu_memory, checks.MEMORY_WANTED)
-        for name in ("VALIDATION_STEPS", "SEED", "EVALUATE_EVERY", "EVALUATE_IMAGES", "EARLY_STOPPING"):
-            _require(self, name, lambda v: checks.is_whole(v) and v >= 0, "a whole number of at least 0")
-        _require(self, "AUGMENTATION", lambda v: v in AUGMENTATIONS, f"one of {', '.join(AUGMENTATIONS)}")
-        for name, (holds, wanted) in checks.BY_THEMSELVES.items():
-            _require(self, name, holds, wanted)
-        _require(self, "BACKBONE", lambda v: callable(v) or v in BACKBONES,
-                 f"one of {', '.join(BACKBONES)}, or a callable")  # fmt: skip
-        for name in ("RPN_BBOX_STD_DEV", "BBOX_STD_DEV"):
-            _require(
-                self,
-                name,
-                lambda v: np.shape(v) == (4,) and np.all(np.asarray(v) > 0),
-                "four numbers above 0",
-            )
-        _require(self, "MEAN_PIXEL", lambda v: np.size(v) in (1, self.IMAGE_CHANNEL_COUNT),
-                 f"a number for each of the IMAGE_CHANNEL_COUNT = {self.IMAGE_CHANNEL_COUNT} channels")  # fmt: skip
-        for name in ("MASK_SHAPE", "MINI_MASK_SHAPE"):
-            _require(
-                self, name, lambda v: len(v) == 2 and all(checks.is_whole(n) and n >= 1 for n in v), "(height, width)"
-            )
-        if tuple(self.MASK_SHAPE) != (2 * self.MASK_POOL_SIZE, 2 * self.MASK_POOL_SIZE):
-            raise ConfigError(
-                f"MASK_SHAPE must be twice MASK_POOL_SIZE, for the mask head doubles its input. Received: MASK_SHAPE "
-                f"{tuple(self.MASK_SHAPE)}, MASK_POOL_SIZE {self.MASK_POOL_SIZE}."
-            )
-        if int(self.TRAIN_ROIS_PER_IMAGE * self.ROI_POSITIVE_RATIO) < 1:
-            raise ConfigError(
-                "TRAIN_ROIS_PER_IMAGE x ROI_POSITIVE_RATIO must be at least 1, for a positive ROI. Received: "
-                f"{self.TRAIN_ROIS_PER_IMAGE} x {self.ROI_POSITIVE_RATIO}."
-            )
-        for name, what in (("BACKBONE_STRIDES", "a stride"), ("RPN_ANCHOR_SCALES", "a scale")):
-            _require(self, name, lambda v: 0 < len(v) <= len(_LEVELS) and all(n > 0 for n in v),
-                     f"{what} for each of the levels {', '.join(_LEVELS)}, or of the first ones")  # fmt: skip
-        if len(self.RPN_ANCHOR_SCALES) > len(self.BACKBONE_STRIDES):
-            raise ConfigError(
-                "RPN_ANCHOR_SCALES must have no more numbers than BACKBONE_STRIDES. Received: "
-                f"{self.RPN_ANCHOR_SCALES!r}, BACKBONE_STRIDES {self.BACKBONE_STRIDES!r}."
-            )
-        _require(self, "RPN_ANCHOR_RATIOS", lambda v: len(v) > 0 and all(r > 0 for r in v), "ratios above 0")
-        _require(self, "LOSS_WEIGHTS", lambda v: not checks.split_weights(v, LOSS_NAMES)[0],
-                 f"weights for {', '.join(LOSS_NAMES)}")  # fmt: skip
-        _require(self, "DETECTION_CLASS_CONFIDENCE", lambda v: checks.is_class_confidence(v, self.NUM_CLASSES),
-                 checks.CLASS_CONFIDENCE_WANTED)  # fmt: skip
-        _require(self, "CLASS_WEIGHTS", lambda v: checks.is_class_weights(v, self.NUM_CLASSES),
-                 checks.CLASS_WEIGHTS_WANTED)  # fmt: skip
-        _require(self, "RGB_CHANNELS", lambda v: checks.is_rgb_channels(v, self.IMAGE_CHANNEL_COUNT),
-                 checks.RGB_CHANNELS_WANTED)  # fmt: skip
-        self._validate_sizes()
+        check_fields(self)
 
     def _rectangle_of_shape(self) -> tuple[int, int] | None:
         return checks.rectangle_of(getattr(type(self), "IMAGE_SHAPE", None), self.IMAGE_CHANNEL_COUNT)
-
-    def _validate_sizes(self) -> None:
-        _require(self, "IMAGE_RESIZE_MODE", lambda v: v in RESIZE_MODES, f"one of {', '.join(RESIZE_MODES)}")
-        _require(self, "MASK_GRID", lambda v: v in MASK_GRIDS, f"one of {', '.join(MASK_GRIDS)}")
-        _require(self, "IMAGE_MIN_SCALE", lambda v: v is None or v >= 0, "a number of at least 0")
-        _require(self, "IMAGE_RECTANGLE", lambda v: checks.is_rectangle(v, SIZE_MULTIPLE),
-                 f"None, or (height, width), each a multiple of {SIZE_MULTIPLE}")  # fmt: skip
-        if self.IMAGE_RECTANGLE is not None and self.IMAGE_RESIZE_MODE in ("square", "crop"):
-            return
-        # "none" takes images as they come: the sizes are checked when an image is molded.
-        sides = {
-            "square": ["IMAGE_MAX_DIM"],
-            "crop": ["IMAGE_MIN_DIM"],
-            "pad64": ["IMAGE_MIN_DIM"],
-            "none": [],
-        }
-        for name in sides[self.IMAGE_RESIZE_MODE]:
-            value = getattr(self, name)
-            if value is None and self.IMAGE_RESIZE_MODE == "pad64":
-                continue
-            if not checks.is_whole(value) or value < SIZE_MULTIPLE or value % SIZE_MULTIPLE:
-                raise ConfigError(
-                    f"{name} must be a multiple of {SIZE_MULTIPLE}. Received: {value}.{nearest_sizes(value)}"
-                )
-
-
-def nearest_sizes(value: Any) -> str:
-    """ " Nearest: 960, 1024." for 1000: the sizes on both sides that the network can halve six times."""
-    if not isinstance(value, int | float | np.number) or not math.isfinite(value):
-        return ""
-    below = int(value // SIZE_MULTIPLE) * SIZE_MULTIPLE
-    sizes = [size for size in (below, below + SIZE_MULTIPLE) if size > 0]
-    return f" Nearest: {', '.join(map(str, sizes))}."
-
-
-def _require(config: Config, name: str, holds: Callable[[Any], bool], wanted: str) -> None:
-    value = getattr(config, name)
-    try:
-        fine = bool(holds(value))
-    except (TypeError, ValueError):
-        fine = False
-    if not fine:
-        raise ConfigError(f"{name} must be {wanted}. Received: {value!r}.{habits.about_field(config, name)}")

@@ -59,7 +59,7 @@ def misspelled(cls: type, base: type, fields: Collection[str]) -> str | None:
         fields: of it, the derived ones among them.
     """
     for name in dir(cls):
-        if name in fields or name.startswith("_") or name in vars(base) or name in _EARLIER:
+        if name in fields or name.startswith("_") or hasattr(base, name) or name in _EARLIER:
             continue
         value = getattr(cls, name)
         if name.islower() and name.upper() in fields and "_" in name:

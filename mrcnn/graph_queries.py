@@ -140,7 +140,9 @@ class KeptProposals(layers.Layer):
 
 
 def _inside(layer: ProposalLayer, tensors: list[Any], name: str) -> Any | None:
-    """A tensor inside a ProposalLayer, computed from the layer's own inputs."""
+    """A tensor inside a ProposalLayer, computed from the layer's own inputs; None where it works level by level."""
+    if len(tensors) > len(("scores", "deltas", "anchors")):
+        return None
     if name in _STEPS:
         return ProposalSteps(layer)(*tensors)[_STEPS.index(name)]
     match = _SUPPRESSION.fullmatch(name)

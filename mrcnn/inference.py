@@ -20,7 +20,7 @@ from mrcnn.config import Config
 from mrcnn.data.image_lists import image_list
 from mrcnn.data.image_meta import ImageMeta
 from mrcnn.data.images import read_image
-from mrcnn.data.molding import MASK_FORMS, mold_one, place_boxes, place_masks
+from mrcnn.data.molding import MASK_FORMS, mold_one, place_boxes, place_masks, whole_pixels
 from mrcnn.data.tiles import Window
 from mrcnn.engines.base import Engine, Raw
 from mrcnn.flips import FlippingEngine, flip_names
@@ -146,7 +146,8 @@ class Detector:
 
         Returns:
             For each image a dict of rois [N, 4] int32 in pixels, class_ids [N] int32, scores [N] float32, best score
-            first, and masks: [H, W, N] bool; for "rle" N dicts of COCO's compressed run-length encoding; for
+            first, boxes [N, 4] float32, the rois in fractions of pixels, where BOX_GRID is "image" (of tiles there are
+            none), and masks: [H, W, N] bool; for "rle" N dicts of COCO's compressed run-length encoding; for
             "polygons" N lists of outlines [M, (x, y)] int32 (see `mrcnn.data.masks.polygons_of_crop`, which also
             tells about holes); for "none" not there. Only for "bool" anything of the image's size is made.
 
@@ -313,23 +314,27 @@ class Detector:
 
     def _finish(self, prepared: _Prepared, raw: Raw, masks: str, with_image: bool = False) -> Result:
         boxes, class_ids, scores, class_masks = self._placed(prepared, raw)
-        result: Result = {"rois": boxes, "class_ids": class_ids, "scores": scores}
+        result: Result = {"rois": whole_pixels(boxes), "class_ids": class_ids, "scores": scores}
+        if self.config.BOX_GRID == "image":
+            result["boxes"] = boxes
         if masks != "none":
-            result["masks"] = place_masks(class_masks, boxes, prepared.place[0], masks)
+            result["masks"] = place_masks(class_masks, boxes, prepared.place[0], masks, self.config.MASK_PASTE)
         if with_image:
             result["image"] = prepared.image
         return result
 
     def _finish_tile(self, prepared: _Prepared, raw: Raw) -> Detections:
         prepared.image.count(prepared.window, len(raw[0]))
-        return tile_detections(prepared.window, *self._placed(prepared, raw))
+        return tile_detections(prepared.window, *self._placed(prepared, raw), self.config.MASK_PASTE)
 
     def _placed(self, prepared: _Prepared, raw: Raw) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes [N, 4] in the image's pixels, class ids [N], scores [N] and masks [N, mh, mw] of what is kept."""
+        """Boxes [N, 4] in the image's pixels (see `place_boxes`), class ids [N], scores [N] and masks [N, mh, mw] of
+        what is kept."""
         least = least_scores(self.min_confidence, self.config, self.class_names)
         detections, class_masks = select(raw, least, self._agnostic_threshold)
         shape, window = prepared.place
-        boxes, class_ids, scores, kept = place_boxes(detections, shape, prepared.molded.shape, window)
+        grid = self.config.BOX_GRID
+        boxes, class_ids, scores, kept = place_boxes(detections, shape, prepared.molded.shape, window, grid)
         return boxes, class_ids, scores, class_masks[kept]
 
 
@@ -361,7 +366,7 @@ def anchor_cache(config: Config) -> Callable[[tuple[int, int]], tuple[np.ndarray
         with lock:
             if shape not in kept:
                 pixels = pyramid_anchors(config, shape)
-                kept[shape] = pixels, normalize_boxes(pixels, shape)
+                kept[shape] = pixels, normalize_boxes(pixels, shape, config.BOX_GRID)
                 if len(kept) > ANCHOR_SETS_KEPT:
                     kept.popitem(last=False)
             kept.move_to_end(shape)

@@ -20,16 +20,31 @@ from mrcnn.ops.nms import gather
 EPSILON = 1e-7
 
 
-def smooth_l1(target: Any, predicted: Any) -> Any:
-    """Smooth L1 (Fast R-CNN, equation 3), element by element."""
+def smooth_l1(target: Any, predicted: Any, beta: float = 1.0) -> Any:
+    """Smooth L1 (Fast R-CNN, equation 3), element by element: squares below `beta`, absolute values above it; with 0
+    absolute values alone."""
     distance = ops.abs(target - predicted)
-    return ops.where(distance < 1.0, 0.5 * distance * distance, distance - 0.5)
+    if beta == 0:
+        return distance
+    if beta == 1:
+        return ops.where(distance < 1.0, 0.5 * distance * distance, distance - 0.5)
+    return ops.where(distance < beta, (0.5 / beta) * distance * distance, distance - 0.5 * beta)
 
 
 def _cross_entropy(classes: Any, logits: Any) -> Any:
     """Softmax cross-entropy [...] of logits [..., K] against classes [...]."""
     log_probabilities = ops.log_softmax(logits, axis=-1)
     return -ops.sum(ops.one_hot(classes, logits.shape[-1]) * log_probabilities, axis=-1)
+
+
+def _binary_cross_entropy(positive: Any, logits: Any) -> Any:
+    """Binary cross-entropy [...] of logits [...] against 0 and 1 [...]."""
+    return ops.relu(logits) - logits * positive + ops.log1p(ops.exp(-ops.abs(logits)))
+
+
+def _real(rois: Any) -> Any:
+    """Which rows [B, T] of sampled regions [B, T, 4] are no padding: 0 and 1."""
+    return ops.cast(ops.any(rois != 0, axis=-1), "float32")
 
 
 def _mean(values: Any, weights: Any) -> Any:
@@ -40,15 +55,21 @@ def _mean(values: Any, weights: Any) -> Any:
 def rpn_class_loss(rpn_match: Any, rpn_class_logits: Any) -> Any:
     """Cross-entropy of the anchors that are positive (1) or negative (-1), not neutral (0).
 
-    rpn_match [B, A, 1] int32; rpn_class_logits [B, A, 2] (background, foreground).
+    rpn_match [B, A, 1] int32; rpn_class_logits [B, A, 2] (background, foreground), or [B, A, 1], the foreground.
     """
     match = rpn_match[..., 0]
-    losses = _cross_entropy(ops.cast(match == 1, "int32"), rpn_class_logits)
+    if rpn_class_logits.shape[-1] == 1:
+        losses = _binary_cross_entropy(ops.cast(match == 1, "float32"), rpn_class_logits[..., 0])
+    else:
+        losses = _cross_entropy(ops.cast(match == 1, "int32"), rpn_class_logits)
     return _mean(losses, ops.cast(match != 0, "float32"))
 
 
-def rpn_bbox_loss(target_bbox: Any, rpn_match: Any, rpn_bbox: Any) -> Any:
-    """Smooth L1 over the deltas of positive anchors.
+def rpn_bbox_loss(
+    target_bbox: Any, rpn_match: Any, rpn_bbox: Any, beta: float = 1.0, over_samples: bool = False
+) -> Any:
+    """Smooth L1 over the deltas of positive anchors: their mean, or with `over_samples` their sum divided by the number
+    of anchors that are not neutral.
 
     target_bbox [B, rows, 4]: the targets of an image's positive anchors in their order, then padding; rpn_match
     [B, A, 1] int32; rpn_bbox [B, A, 4].
@@ -56,21 +77,26 @@ def rpn_bbox_loss(target_bbox: Any, rpn_match: Any, rpn_bbox: Any) -> Any:
     positive = rpn_match[..., 0] == 1
     row = ops.cumsum(ops.cast(positive, "int32"), axis=-1) - 1
     targets = gather(target_bbox, ops.clip(row, 0, ops.shape(target_bbox)[1] - 1))
-    weights = ops.cast(positive, "float32")[..., None] * ops.ones((4,))
-    return _mean(smooth_l1(targets, rpn_bbox), weights)
+    losses = smooth_l1(targets, rpn_bbox, beta)
+    if over_samples:
+        count = ops.sum(ops.cast(rpn_match != 0, "float32"))
+        return replicas.quotient(ops.sum(ops.where(positive[..., None], losses, 0.0)), count)
+    return _mean(losses, ops.cast(positive, "float32")[..., None] * ops.ones((4,)))
 
 
 def mrcnn_class_loss(
     target_class_ids: Any,
     pred_class_logits: Any,
     active_class_ids: Any,
+    rois: Any = None,
     per_image: bool = False,
     class_weights: Sequence[float] | None = None,
     focal_gamma: float = 0.0,
 ) -> Any:
     """Cross-entropy of each ROI, counted where the *predicted* class is one that the image's source knows.
 
-    target_class_ids [B, T] int32; pred_class_logits [B, T, K]; active_class_ids [B, K] of 0 and 1.
+    target_class_ids [B, T] int32; pred_class_logits [B, T, K]; active_class_ids [B, K] of 0 and 1. With rois [B, T, 4]
+    every one of them that is no padding counts, whatever it is predicted to be.
 
     `legacy:` image 0's active classes hold for the whole batch unless `per_image` is True, and padding rows count as
     background.
@@ -81,7 +107,9 @@ def mrcnn_class_loss(
     """
     predicted = ops.argmax(pred_class_logits, axis=-1)
     active = ops.cast(active_class_ids, "float32")
-    if per_image:
+    if rois is not None:
+        active = _real(rois)
+    elif per_image:
         active = ops.take_along_axis(active, predicted, axis=1)
     else:
         active = ops.take(replicas.first(active[0]), predicted)
@@ -98,16 +126,21 @@ def mrcnn_class_loss(
     return replicas.quotient(ops.sum(ops.where(weights > 0, losses * weights, 0.0)), ops.sum(weights))
 
 
-def mrcnn_bbox_loss(target_bbox: Any, target_class_ids: Any, pred_bbox: Any) -> Any:
-    """Smooth L1 over the target class's deltas of positive ROIs.
+def mrcnn_bbox_loss(
+    target_bbox: Any, target_class_ids: Any, pred_bbox: Any, rois: Any = None, beta: float = 1.0
+) -> Any:
+    """Smooth L1 over the target class's deltas of positive ROIs: their mean, or, with rois [B, T, 4], their sum divided
+    by the number of those that are no padding.
 
     target_bbox [B, T, 4]; target_class_ids [B, T] int32; pred_bbox [B, T, K, 4].
     """
     positive = target_class_ids > 0
     classes = ops.where(positive, target_class_ids, 0)
     predicted = ops.take_along_axis(pred_bbox, classes[..., None, None], axis=2)[..., 0, :]
-    weights = ops.cast(positive, "float32")[..., None] * ops.ones((4,))
-    return _mean(smooth_l1(target_bbox, predicted), weights)
+    losses = smooth_l1(target_bbox, predicted, beta)
+    if rois is not None:
+        return replicas.quotient(ops.sum(ops.where(positive[..., None], losses, 0.0)), ops.sum(_real(rois)))
+    return _mean(losses, ops.cast(positive, "float32")[..., None] * ops.ones((4,)))
 
 
 def mrcnn_mask_loss(target_masks: Any, target_class_ids: Any, pred_masks: Any) -> Any:

@@ -318,7 +318,10 @@ class MaskRCNN:
         window: Sequence[int],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """See `mrcnn.data.molding.unmold_detections`."""
-        return molding.unmold_detections(detections, mrcnn_mask, original_image_shape, image_shape, window)
+        return molding.unmold_detections(
+            detections, mrcnn_mask, original_image_shape, image_shape, window, self.config.BOX_GRID,
+            self.config.MASK_PASTE,
+        )  # fmt: skip
 
     def get_anchors(self, image_shape: Sequence[int]) -> np.ndarray:
         """Normalized anchors [A, 4] float32 for molded images of a shape; `self.anchors` has them in pixels afterwards.
@@ -329,7 +332,7 @@ class MaskRCNN:
             normalized, pixels = kept_normalized.get(shape), kept_pixels.get(shape)
             if normalized is None or pixels is None:
                 pixels = pyramid_anchors(self.config, shape[:2])
-                normalized = normalize_boxes(pixels, shape[:2])
+                normalized = normalize_boxes(pixels, shape[:2], self.config.BOX_GRID)
                 for kept, value in ((kept_normalized, normalized), (kept_pixels, pixels)):
                     kept[shape] = value
                     while len(kept) > ANCHOR_SETS_KEPT:

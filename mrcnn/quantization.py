@@ -173,7 +173,9 @@ class _Calibration:
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - lives as long as one quantization
     def _anchors(self, shape: tuple[int, int]) -> np.ndarray:
-        return normalize_boxes(pyramid_anchors(self.config, shape), shape).astype(np.float32)[None]
+        return normalize_boxes(pyramid_anchors(self.config, shape), shape, self.config.BOX_GRID).astype(np.float32)[
+            None
+        ]
 
     def feed(self, index: int) -> dict[str, np.ndarray]:
         """The network's inputs for one image."""

@@ -17,7 +17,7 @@ from mrcnn.config import Config
 from mrcnn.data.crops import Crop
 from mrcnn.data.large_images import close_image, open_image, whole
 from mrcnn.data.masks import cropped_masks
-from mrcnn.data.molding import place_crops
+from mrcnn.data.molding import place_crops, whole_pixels
 from mrcnn.data.tiles import Window, check_tiling, tile_windows
 from mrcnn.merging import Detections, merge_tiles
 from mrcnn.pipeline import Line, named_error
@@ -168,19 +168,26 @@ def _through(
 
 
 def tile_detections(
-    window: Window, boxes: np.ndarray, class_ids: np.ndarray, scores: np.ndarray, masks: np.ndarray
+    window: Window,
+    boxes: np.ndarray,
+    class_ids: np.ndarray,
+    scores: np.ndarray,
+    masks: np.ndarray,
+    paste: str = "legacy",
 ) -> Detections:
     """Detections in a tile, at their places in the image.
 
     Args:
         window: of the tile.
-        boxes: [N, 4] int, pixels of the tile.
+        boxes: [N, 4], pixels of the tile, int for `paste` "legacy".
         class_ids, scores: [N].
         masks: [N, mh, mw] probabilities.
+        paste: MASK_PASTE.
     """
     y1, x1, y2, x2 = window
-    crops = [Crop.of(crop, top + y1, left + x1) for crop, top, left in cropped_masks(masks, boxes, (y2 - y1, x2 - x1))]
-    return Detections(boxes + np.array([y1, x1, y1, x1], np.int32), class_ids, scores, crops)
+    placed = cropped_masks(masks, boxes, (y2 - y1, x2 - x1), paste)
+    crops = [Crop.of(crop, top + y1, left + x1) for crop, top, left in placed]
+    return Detections(whole_pixels(boxes) + np.array([y1, x1, y1, x1], np.int32), class_ids, scores, crops)
 
 
 def check_room(masks: str, image_shape: Sequence[int], count: int) -> None:

@@ -109,13 +109,16 @@ def test_a_derived_field_that_is_set_is_told_to_be_ignored():
         ({"IMAGE_RESIZE_MODE": "crop", "IMAGE_MIN_DIM": 800}, r"IMAGE_MIN_DIM must be a multiple of 64.*768, 832"),
         (
             {"IMAGE_RESIZE_MODE": "fill"},
-            r"IMAGE_RESIZE_MODE must be one of none, square, pad64, crop. Received: 'fill'",
+            r"IMAGE_RESIZE_MODE must be one of none, square, pad64, crop, shortest. Received: 'fill'",
         ),
         ({"NUM_CLASSES": 0}, "NUM_CLASSES must be a whole number of at least 1. Received: 0"),
         ({"NUM_CLASSES": "two"}, "NUM_CLASSES must be a whole number of at least 1. Received: 'two'"),
         ({"NUM_CLASSES": 2.0}, "NUM_CLASSES must be a whole number"),
         ({"IMAGES_PER_GPU": True}, "IMAGES_PER_GPU must be a whole number"),
-        ({"BACKBONE": "resnet18"}, "BACKBONE must be one of resnet50, resnet101, resnet14, or a callable.*'resnet18'"),
+        (
+            {"BACKBONE": "resnet19"},
+            "BACKBONE must be one of resnet50, resnet101, .*resnet14, or a callable.*'resnet19'",
+        ),
         ({"RPN_ANCHOR_SCALES": ()}, "RPN_ANCHOR_SCALES must be a scale for each of the levels P2, P3"),
         ({"RPN_ANCHOR_SCALES": (8, 16, 32, 64, 128, 256)}, r"each of the levels P2, .*P6, or of the first ones.*\(8, "),
         (

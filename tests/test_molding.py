@@ -193,7 +193,7 @@ def test_a_sliver_keeps_a_pixel():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mode": "squash"}, r"one of none, square, pad64, crop\. Received: 'squash'"),
+        ({"mode": "squash"}, r"one of none, square, pad64, crop, shortest\. Received: 'squash'"),
         ({"mode": "pad64", "min_dim": 100}, r"multiple of 64\. Received: 100\. Nearest: 64, 128\."),
         ({"mode": "square", "min_dim": 64}, "needs max_dim"),
         ({"mode": "crop", "max_dim": 64}, "needs min_dim"),

@@ -6,6 +6,7 @@ x2 one outside. Masks of an image are [H, W, N] bool.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
@@ -30,6 +31,9 @@ __all__ = [
 # lower float32 rounds up to it. So pixels of exactly one half do not hang on the last bit of a sum.
 MASK_THRESHOLD = 0.5
 _THRESHOLD = MASK_THRESHOLD - 2.0**-26
+
+# Pixels that a box's side counts as at least, so that nothing is divided by 0.
+_LEAST_SIDE = 1e-6
 
 # From so many pixels in a strip on, one strip is worked on at a time.
 _LARGE_STRIP = 1 << 13
@@ -85,10 +89,9 @@ def expand_mask(bbox: np.ndarray, mini_mask: np.ndarray, image_shape: Sequence[i
 
 
 def mask_in_box(mask: np.ndarray, height: int, width: int, rows: slice = slice(None)) -> np.ndarray:
-    """A predicted mask at the size of its box, and no larger: what to keep when memory matters.
+    """A predicted mask at the size of its box of whole pixels, and no larger: what to keep when memory matters.
 
-    Bilinear as `mrcnn.data.resizing.resize` is. No matrix product: a threaded one of this size, beside other work
-    that keeps all cores busy, was measured to take 30 to 90 times as long.
+    Bilinear as `mrcnn.data.resizing.resize` is.
 
     Args:
         mask: [h, w] float, probabilities.
@@ -104,7 +107,27 @@ def mask_in_box(mask: np.ndarray, height: int, width: int, rows: slice = slice(N
     # legacy: at the border values sink towards the zeros outside the mask, but never below its smallest.
     if mask.min() >= _THRESHOLD:
         return np.ones((len(first), width), bool)
-    column, column_fraction = sample_positions(mask.shape[1], width)
+    return _sampled_mask(mask, (first, fraction), sample_positions(mask.shape[1], width))
+
+
+def _sampled_mask(
+    mask: np.ndarray, rows: tuple[np.ndarray, np.ndarray], columns: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Where a mask reaches the threshold at some rows and columns, between zeros all around it.
+
+    No matrix product: a threaded one of this size, beside other work
+    that keeps all cores busy, was measured to take 30 to 90 times as long.
+
+    Args:
+        mask: [h, w] float64, probabilities.
+        rows: of each row wanted, rising, the row of the mask below it, from -1 to h - 1, and the fraction of the way
+            from there to the next.
+        columns: likewise.
+
+    Returns:
+        [rows, columns] bool.
+    """
+    (first, fraction), (column, column_fraction) = rows, columns
     padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2))
     padded[1:-1, 1:-1] = mask
     lines = padded.take(column + 1, axis=1) * (1 - column_fraction)
@@ -151,7 +174,7 @@ def unmold_mask(mask: np.ndarray, bbox: Sequence[int], image_shape: Sequence[int
     return paste_masks(np.asarray(mask)[None], np.asarray(bbox)[None], image_shape)[0]
 
 
-def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int]) -> np.ndarray:
+def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int], paste: str = "legacy") -> np.ndarray:
     """Predicted masks at their places in the image, touching no pixel outside their boxes.
 
     The result is asked for as zeroed memory, which the system maps where it is written to.
@@ -160,11 +183,12 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int]
         masks: [N, h, w] float, probabilities.
         boxes: [N, 4] int. What lies outside the image is left out.
         image_shape: (H, W, ...).
+        paste: see `cropped_masks`.
 
     Returns:
         [N, H, W] bool.
     """
-    return paste_crops(cropped_masks(masks, boxes, image_shape), len(masks), image_shape)
+    return paste_crops(cropped_masks(masks, boxes, image_shape, paste), len(masks), image_shape)
 
 
 def paste_crops(crops: Iterable[tuple[np.ndarray, int, int]], count: int, image_shape: Sequence[int]) -> np.ndarray:
@@ -185,19 +209,25 @@ def paste_crops(crops: Iterable[tuple[np.ndarray, int, int]], count: int, image_
 
 
 def cropped_masks(
-    masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int]
+    masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int], paste: str = "legacy"
 ) -> Iterator[tuple[np.ndarray, int, int]]:
     """Predicted masks without the image around them, one after the other.
 
     Args:
         masks: [N, h, w] float, probabilities.
-        boxes: [N, 4] int. What lies outside the image is left out.
+        boxes: [N, 4], int for "legacy". What lies outside the image is left out.
         image_shape: (H, W, ...).
+        paste: "legacy": see `mask_in_box`. "aligned": the mask covers its box of fractions of pixels, and a pixel takes
+            the value at its center, as in detectron2. "torchvision": mask and box are enlarged by a cell on each side,
+            the box is cut to whole pixels and made one pixel larger, as in torchvision.
 
     Yields:
         N times: the part of the mask [h', w'] bool that lies in the image, its first row and its first column there.
         Without rows and columns where a box lies outside.
     """
+    if paste != "legacy":
+        yield from (_PLACED[paste](mask, box, image_shape) for mask, box in zip(masks, boxes, strict=True))
+        return
     for mask, box in zip(masks, np.asarray(boxes).tolist(), strict=True):
         target, source = _visible(box, image_shape[:2])
         if target is None:
@@ -205,6 +235,52 @@ def cropped_masks(
         else:
             crop = mask_in_box(mask, box[2] - box[0], box[3] - box[1], rows=source[0])[:, source[1]]
             yield crop, target[0].start, target[1].start
+
+
+def _aligned(mask: np.ndarray, box: Sequence[float], image_shape: Sequence[int]) -> tuple[np.ndarray, int, int]:
+    """See `cropped_masks`."""
+    mask = np.asarray(mask, np.float64)
+    samples, starts = [], []
+    for axis in (0, 1):
+        low, high, cells = float(box[axis]), float(box[axis + 2]), mask.shape[axis]
+        start, end = max(0, math.floor(low)), min(int(image_shape[axis]), math.ceil(high))
+        position = (np.arange(start, end) + 0.5 - low) * (cells / max(high - low, _LEAST_SIDE)) - 0.5
+        samples.append(_below(position, cells))
+        starts.append(start)
+    if not len(samples[0][0]) or not len(samples[1][0]):
+        return np.zeros((0, 0), bool), 0, 0
+    return _sampled_mask(mask, *samples), *starts
+
+
+def _torchvision(mask: np.ndarray, box: Sequence[float], image_shape: Sequence[int]) -> tuple[np.ndarray, int, int]:
+    """See `cropped_masks`."""
+    mask = np.asarray(mask, np.float64)
+    corners = np.asarray(box, np.float32)
+    samples, starts = [], []
+    for axis in (0, 1):
+        cells = mask.shape[axis] + 2
+        center = (corners[axis + 2] + corners[axis]) * np.float32(0.5)
+        reach = (corners[axis + 2] - corners[axis]) * np.float32(0.5) * np.float32(cells / mask.shape[axis])
+        low, high = int(center - reach), int(center + reach)  # towards 0
+        side = max(high - low + 1, 1)
+        start, end = max(low, 0), min(high + 1, int(image_shape[axis]))
+        position = ((np.arange(start, end) - low) + 0.5) * (cells / side) - 1.5
+        samples.append(_below(position, mask.shape[axis]))
+        starts.append(start)
+    if not len(samples[0][0]) or not len(samples[1][0]):
+        return np.zeros((0, 0), bool), 0, 0
+    return _sampled_mask(mask, *samples), *starts
+
+
+def _below(position: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cell before each position, from -1 to cells - 1, and the fraction of the way to the next. What lies further
+    out than the zeros around a mask is taken to be there."""
+    position = position.clip(-1, cells)
+    first = np.minimum(np.floor(position), cells - 1)
+    return first.astype(np.intp), position - first
+
+
+_PLACED = {"aligned": _aligned, "torchvision": _torchvision}
 
 
 def polygons_of_crop(crop: np.ndarray, top: int, left: int) -> list[np.ndarray]:

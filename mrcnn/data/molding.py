@@ -25,6 +25,7 @@ from mrcnn.data.masks import (
     polygons_of_crop,
     unmold_mask,
 )
+from mrcnn.data.resize_rules import Rules
 from mrcnn.data.resizing import fit_image, resize, resize_image, resize_mask
 from mrcnn.data.rle import encode_crops
 from mrcnn.ops.anchors import pyramid_anchors
@@ -38,6 +39,9 @@ _TABLE_CHANNELS = (2, 3, 4)
 
 # How much red, green and blue count in luminance, in thousandths.
 LUMINANCE = (299, 587, 114)
+
+# Pixels: what a box's far side is taken to lie further in, for one on the border of two pixels to be in the first.
+_LEAST_SIDE = 1e-3
 
 # What masks of detections can be given as; see `place_masks`.
 MASK_FORMS = ("bool", "rle", "polygons", "none")
@@ -125,18 +129,19 @@ def _luminance(image: np.ndarray) -> np.ndarray:
 
 
 def mold_image(image: np.ndarray, config: Config) -> np.ndarray:
-    """Subtract MEAN_PIXEL from an image [H, W, C] or images [B, H, W, C] of any number type -> float32."""
+    """Subtract MEAN_PIXEL from an image [H, W, C] or images [B, H, W, C] of any number type, and divide by STD_PIXEL
+    -> float32."""
     image = np.asarray(image)
     output = np.empty(image.shape, np.float32)
     lines = (-1, *image.shape[-2:])
-    _subtract_mean(image.reshape(lines), _mean_pixel(config, image.shape[-1]), output.reshape(lines))
+    _standardize(image.reshape(lines), *_statistics(config, image.shape[-1]), output.reshape(lines))
     return output
 
 
-def _subtract_mean(image: np.ndarray, mean: np.ndarray, output: np.ndarray) -> None:
-    """image [H, W, C] - mean [C] -> output, in float64: the rounding to float32 is then the only one."""
+def _standardize(image: np.ndarray, mean: np.ndarray, std: np.ndarray, output: np.ndarray) -> None:
+    """(image [H, W, C] - mean [C]) / std [C] -> output, in float64: the rounding to float32 is then the only one."""
     if image.dtype == np.uint8 and image.shape[2] in _TABLE_CHANNELS:
-        tables = (np.arange(256)[:, None] - mean).astype(np.float32)[None]
+        tables = ((np.arange(256)[:, None] - mean) / std).astype(np.float32)[None]
         looked_up = cv2.LUT(image, tables, dst=output)
         if not np.may_share_memory(looked_up, output):
             output[...] = looked_up
@@ -144,7 +149,11 @@ def _subtract_mean(image: np.ndarray, mean: np.ndarray, output: np.ndarray) -> N
     # Channels lie flat along the columns, so that numpy's inner loop is long; of the output that is a view.
     flat = (len(image), -1)
     line = np.tile(mean, image.shape[1])
-    np.subtract(image.reshape(flat), line, out=output.reshape(flat), casting="same_kind")
+    if (std == 1).all():
+        np.subtract(image.reshape(flat), line, out=output.reshape(flat), casting="same_kind")
+        return
+    values = np.subtract(image.reshape(flat), line)
+    np.divide(values, np.tile(std, image.shape[1]), out=output.reshape(flat), casting="same_kind")
 
 
 def unmold_image(image: np.ndarray, config: Config) -> np.ndarray:
@@ -153,48 +162,54 @@ def unmold_image(image: np.ndarray, config: Config) -> np.ndarray:
     legacy: the original cuts the fraction off, which a float32 image does not survive unchanged.
     """
     image = np.asarray(image)
-    values = np.rint(image + _mean_pixel(config, image.shape[-1]))
+    mean, std = _statistics(config, image.shape[-1])
+    values = np.rint((image if (std == 1).all() else image * std) + mean)
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def _mean_pixel(config: Config, channels: int) -> np.ndarray:
-    mean = np.asarray(config.MEAN_PIXEL, np.float64).ravel()
-    if len(mean) not in (1, channels):
-        raise ValueError(
-            "MEAN_PIXEL must have one number, or one for each channel. "
-            f"Received: {len(mean)} numbers, {channels} channels."
-        )
-    return np.broadcast_to(mean, (channels,))
+def _statistics(config: Config, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """MEAN_PIXEL and STD_PIXEL of each channel."""
+    found = []
+    # What is like a configuration and knows no STD_PIXEL, as scripts have it, divides by 1.
+    for name, default in (("MEAN_PIXEL", 0.0), ("STD_PIXEL", 1.0)):
+        numbers = np.asarray(getattr(config, name, default), np.float64).ravel()
+        if len(numbers) not in (1, channels):
+            raise ValueError(
+                f"{name} must have one number, or one for each channel. "
+                f"Received: {len(numbers)} numbers, {channels} channels."
+            )
+        found.append(np.broadcast_to(numbers, (channels,)))
+    return found[0], found[1]
 
 
-def check_molded_size(shape: Sequence[int], mode: str) -> None:
+def check_molded_size(shape: Sequence[int], mode: str, multiple: int = SIZE_MULTIPLE) -> None:
     """Refuse a molded image that the network cannot halve six times.
 
     Args:
         shape: (h, w, ...) of the molded image.
         mode: the resize mode that led to it, for the message.
+        multiple: IMAGE_SIZE_MULTIPLE.
 
     Raises:
         ValueError: names the side and the sizes near it that work.
     """
     for name, size in zip(("Height", "Width"), shape[:2], strict=True):
-        if size % SIZE_MULTIPLE:
+        if size % multiple:
             hint = " Or resize with IMAGE_RESIZE_MODE 'pad64' or 'square'." if mode == "none" else ""
             raise ValueError(
-                f"{name} of a molded image must be a multiple of {SIZE_MULTIPLE}. Received: {size} ("
-                f"image {shape[0]} x {shape[1]}, IMAGE_RESIZE_MODE {mode!r}).{nearest_sizes(size)}{hint}"
+                f"{name} of a molded image must be a multiple of {multiple}. Received: {size} ("
+                f"image {shape[0]} x {shape[1]}, IMAGE_RESIZE_MODE {mode!r}).{nearest_sizes(size, multiple)}{hint}"
             )
 
 
 def mold_one(image: Any, config: Config) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int, int]]:
     """Mold one image for inference: channels, size, padding, mean.
 
-    legacy: the padding is there before the mean is subtracted, so it holds -MEAN_PIXEL.
+    legacy: the padding is there before the mean is subtracted, so it holds -MEAN_PIXEL; with IMAGE_PAD_CORNER 0.
 
     Args:
         image: [H, W] or [H, W, C] of any real type; see `as_channels`.
-        config: IMAGE_CHANNEL_COUNT, IMAGE_RESIZE_MODE, IMAGE_MIN_DIM, IMAGE_MAX_DIM, IMAGE_MIN_SCALE,
-            IMAGE_RECTANGLE, MEAN_PIXEL and NUM_CLASSES are used.
+        config: its fields about images and NUM_CLASSES are used.
 
     Returns:
         molded: [h, w, C] float32.
@@ -218,12 +233,14 @@ def mold_one(image: Any, config: Config) -> tuple[np.ndarray, np.ndarray, tuple[
         min_scale=config.IMAGE_MIN_SCALE,
         mode=mode,
         size=config.IMAGE_RECTANGLE,
+        rules=Rules.of(config),
     )
-    check_molded_size(fitted.shape, mode)
+    check_molded_size(fitted.shape, mode, config.IMAGE_SIZE_MULTIPLE)
     molded = np.empty((*fitted.shape, image.shape[2]), np.float32)
-    mean, (top, left, bottom, right) = _mean_pixel(config, image.shape[2]), fitted.window
-    _subtract_mean(fitted.image, mean, molded[top:bottom, left:right])
-    lines, line = molded.reshape(len(molded), -1), np.tile(-mean, fitted.shape[1])
+    (mean, std), (top, left, bottom, right) = _statistics(config, image.shape[2]), fitted.window
+    _standardize(fitted.image, mean, std, molded[top:bottom, left:right])
+    padding = np.zeros(len(mean)) if config.IMAGE_PAD_CORNER else -mean / std
+    lines, line = molded.reshape(len(molded), -1), np.tile(padding, fitted.shape[1])
     start, stop = left * len(mean), right * len(mean)
     lines[:top], lines[bottom:], lines[top:bottom, :start], lines[top:bottom, stop:] = (
         line, line, line[:start], line[stop:],
@@ -266,7 +283,7 @@ def network_inputs(image: Any, config: Config) -> list[np.ndarray]:
     [1, A, 4], float32. The anchors are made anew; a `Detector` keeps them."""
     molded, meta, _ = mold_one(image, config)
     shape = molded.shape[:2]
-    anchors = normalize_boxes(pyramid_anchors(config, shape), shape)
+    anchors = normalize_boxes(pyramid_anchors(config, shape), shape, config.BOX_GRID)
     return [np.asarray(array, np.float32)[None] for array in (molded, meta, anchors)]
 
 
@@ -276,6 +293,8 @@ def unmold_detections(
     original_image_shape: Sequence[int],
     image_shape: Sequence[int],
     window: Sequence[int],
+    grid: str = "legacy",
+    paste: str = "legacy",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One image's detections in its own pixels.
 
@@ -286,6 +305,8 @@ def unmold_detections(
         original_image_shape: (H, W, ...).
         image_shape: (h, w, ...) of the molded image.
         window: (y1, x1, y2, x2) in its pixels: where the image lies in it.
+        grid: BOX_GRID.
+        paste: MASK_PASTE.
 
     Returns:
         boxes: [N, 4] int32, pixels. Boxes that have no area are dropped, with all that belongs to them.
@@ -296,47 +317,69 @@ def unmold_detections(
     detections = np.asarray(detections)
     padding = np.flatnonzero(detections[:, 4] == 0)
     detections = detections[: padding[0] if len(padding) else len(detections)]
-    boxes, class_ids, scores, kept = place_boxes(detections, original_image_shape, image_shape, window)
-    masks = paste_masks(np.asarray(mrcnn_mask)[kept, :, :, class_ids], boxes, original_image_shape)
-    return boxes, class_ids, scores, np.moveaxis(masks, 0, -1)
+    boxes, class_ids, scores, kept = place_boxes(detections, original_image_shape, image_shape, window, grid)
+    masks = paste_masks(np.asarray(mrcnn_mask)[kept, :, :, class_ids], boxes, original_image_shape, paste)
+    return whole_pixels(boxes), class_ids, scores, np.moveaxis(masks, 0, -1)
 
 
 def place_boxes(
-    detections: np.ndarray, original_image_shape: Sequence[int], image_shape: Sequence[int], window: Sequence[int]
+    detections: np.ndarray,
+    original_image_shape: Sequence[int],
+    image_shape: Sequence[int],
+    window: Sequence[int],
+    grid: str = "legacy",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One image's detections in its own pixels, without their masks.
 
     Args:
         detections: [D, (y1, x1, y2, x2, class id, score)], normalized in the molded image, no padding among them.
-        original_image_shape, image_shape, window: as for `unmold_detections`.
+        original_image_shape, image_shape, window, grid: as for `unmold_detections`.
 
     Returns:
-        boxes [N, 4] int32 in pixels, class_ids [N] int32, scores [N] float, and of the detections the indices [N] of
-        these: boxes that have no area are dropped.
+        boxes [N, 4] in pixels, int32 on the legacy grid, float32 on the other; class_ids [N] int32, scores [N] float,
+        and of the detections the indices [N] of these: boxes that have no area are dropped.
     """
     boxes, class_ids, scores = detections[:, :4], detections[:, 4].astype(np.int32), detections[:, 5]
-    window = normalize_boxes(np.asarray(window), image_shape[:2])
-    origin, extent = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
-    boxes = denormalize_boxes((boxes - origin) / extent, original_image_shape[:2])
+    if grid == "image":
+        sides = np.array([*image_shape[:2], *image_shape[:2]], np.float64)
+        origin, extent = np.tile(window[:2], 2), np.tile(np.subtract(window[2:], window[:2]), 2)
+        to_image = np.tile(original_image_shape[:2], 2) / extent
+        boxes = ((boxes * sides - origin) * to_image).astype(np.float32)
+    else:
+        window = normalize_boxes(np.asarray(window), image_shape[:2])
+        origin, extent = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
+        boxes = denormalize_boxes((boxes - origin) / extent, original_image_shape[:2])
     kept = np.flatnonzero(box_area(boxes) > 0)
     return boxes[kept], class_ids[kept], scores[kept], kept
 
 
-def place_masks(masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int], form: str = "bool") -> Any:
+def whole_pixels(boxes: np.ndarray) -> np.ndarray:
+    """Boxes [N, 4] in pixels, rounded to int32 and at least one pixel large; those of int32 as they are."""
+    if boxes.dtype == np.int32:
+        return boxes
+    corners = np.rint(boxes).astype(np.int32)
+    starts = np.minimum(corners[:, :2], np.floor(boxes[:, 2:] - _LEAST_SIDE).astype(np.int32))
+    return np.concatenate([starts, np.maximum(corners[:, 2:], starts + 1)], axis=1)
+
+
+def place_masks(
+    masks: np.ndarray, boxes: np.ndarray, image_shape: Sequence[int], form: str = "bool", paste: str = "legacy"
+) -> Any:
     """One image's predicted masks in its own pixels.
 
     Args:
         masks: [N, mh, mw] probabilities.
-        boxes: [N, 4] int, pixels of the image.
+        boxes: [N, 4], pixels of the image; int for `paste` "legacy".
         image_shape: (H, W, ...).
         form: "bool"; or "rle" or "polygons", for which nothing of the image's size is made.
+        paste: MASK_PASTE.
 
     Returns:
         "bool": [H, W, N] bool; a view of memory laid out [N, H, W], of which only the boxes are ever written.
         "rle": N dicts of `size` [H, W] and `counts` (str), COCO's compressed run-length encoding.
         "polygons": N lists of outlines [M, (x, y)] int32, see `mrcnn.data.masks.polygons_of_crop`.
     """
-    return place_crops(cropped_masks(masks, boxes, image_shape), len(masks), image_shape, form)
+    return place_crops(cropped_masks(masks, boxes, image_shape, paste), len(masks), image_shape, form)
 
 
 def place_crops(

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mrcnn.config import MASK_GRIDS, RESIZE_MODES, SIZE_MULTIPLE, nearest_sizes
+from mrcnn.data.interpolation import interpolate
 from mrcnn.data.mask_boxes import empty_masks, sample_masks, three_axes
+from mrcnn.data.resize_rules import ORIGINAL, Rules
 
 Window = tuple[int, int, int, int]
 Padding = list[tuple[int, int]]
@@ -178,6 +180,7 @@ def resize_image(
     mode: str = "square",
     generator: np.random.Generator | None = None,
     size: Sequence[int] | None = None,
+    rules: Rules = ORIGINAL,
 ) -> tuple[np.ndarray, Window, float, Padding, Window | None]:
     """Resize an image so that the network can take it.
 
@@ -191,10 +194,12 @@ def resize_image(
         min_scale: least scale.
         mode: "none": nothing is done. "square": scale, then pad with zeros to [max_dim, max_dim]. "pad64":
             scale, then pad with zeros to multiples of 64. "crop": scale, then cut [min_dim, min_dim] out; for
-            training.
+            training. "shortest": scale the shorter side to `min_dim`, up or down, unless that takes the longer one
+            beyond `max_dim`, then pad with zeros as `rules` say.
         generator: places the crop at random. None: the crop is taken from the center.
         size: (height, width) of a rectangle, in place of the square of modes "square" and "crop"; the others pay no
             attention to it.
+        rules: how else.
 
     Returns:
         image: resized; where nothing had to be done, the given array or a view of it.
@@ -206,7 +211,7 @@ def resize_image(
     Raises:
         ValueError: an unknown mode, a bound that the mode needs or cannot use, an image of another shape.
     """
-    fitted = fit_image(image, min_dim, max_dim, min_scale, mode, generator, size)
+    fitted = fit_image(image, min_dim, max_dim, min_scale, mode, generator, size, rules)
     image = fitted.image
     if fitted.shape != image.shape[:2]:
         top, left, bottom, right = fitted.window
@@ -224,6 +229,7 @@ def fit_image(
     mode: str = "square",
     generator: np.random.Generator | None = None,
     size: Sequence[int] | None = None,
+    rules: Rules = ORIGINAL,
 ) -> Fitted:
     """As `resize_image`, with the padding told but not made."""
     image = np.asarray(image)
@@ -236,8 +242,11 @@ def fit_image(
 
     scale = scale_of((height, width), min_dim, max_dim, min_scale, mode, size)
     if scale != 1:
-        height, width = _scaled(height, scale), _scaled(width, scale)
-        image = resize(image, (height, width), image.dtype)
+        height, width = rules.scaled(height, scale), rules.scaled(width, scale)
+        if rules.interpolation == "legacy":
+            image = resize(image, (height, width), image.dtype)
+        else:
+            image = interpolate(image, (height, width), antialias=rules.interpolation == "antialias")
 
     if mode == "crop":
         rows, columns = (int(side) for side in size or (min_dim, min_dim))
@@ -249,10 +258,13 @@ def fit_image(
         image = image[y : y + rows, x : x + columns]
         return Fitted(image, (rows, columns), (0, 0, rows, columns), scale, (y, x, rows, columns))
 
-    shape = (_round_up(height), _round_up(width))
+    multiple = rules.multiple if mode == "shortest" else SIZE_MULTIPLE
+    shape = tuple(-(-side // multiple) * multiple for side in (height, width))
     if mode == "square":
         shape = tuple(int(side) for side in size or (max_dim, max_dim))
-    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    if mode == "shortest" and rules.canvas is not None:
+        shape = _on_canvas(shape, rules.canvas)
+    top, left = (0, 0) if rules.corner else ((shape[0] - height) // 2, (shape[1] - width) // 2)
     return Fitted(image, shape, (top, left, top + height, left + width), scale)
 
 
@@ -262,6 +274,8 @@ def _check_mode(mode: str, min_dim: int | None, max_dim: int | None, size: Seque
     for name, value in (("min_dim", min_dim), ("max_dim", max_dim)):
         if value is not None and (not float(value).is_integer() or value < 0):
             raise ValueError(f"{name} must be a whole number of pixels, or None. Received: {value!r}.")
+    if mode == "shortest" and not (min_dim and max_dim):
+        raise ValueError(f"Mode 'shortest' needs min_dim and max_dim. Received: {min_dim} and {max_dim}.")
     if mode == "square" and not max_dim and size is None:
         raise ValueError(f"Mode 'square' needs max_dim, the side of the square. Received: {max_dim}.")
     if mode == "crop" and not min_dim and size is None:
@@ -285,6 +299,8 @@ def scale_of(
     if mode == "none":
         return 1.0
     height, width = int(shape[0]), int(shape[1])
+    if mode == "shortest":
+        return min(min_dim / min(height, width), max_dim / max(height, width))
     scale = 1.0
     if mode == "crop" and size is not None:
         scale = max(1.0, size[0] / height, size[1] / width)
@@ -299,17 +315,22 @@ def scale_of(
     return float(scale)
 
 
-def _scaled(size: int, scale: float) -> int:
-    """A side of an image or a mask after scaling; a sliver keeps one pixel."""
-    return max(1, round(size * scale))
-
-
-def _round_up(size: int) -> int:
-    return -(-size // SIZE_MULTIPLE) * SIZE_MULTIPLE
+def _on_canvas(shape: Sequence[int], canvas: Sequence[int]) -> tuple[int, int]:
+    if shape[0] > canvas[0] or shape[1] > canvas[1]:
+        raise ValueError(
+            f"An image of {shape[0]} x {shape[1]} does not fit into the {canvas[0]} x {canvas[1]} of the training "
+            "network (IMAGE_SHAPE). Leave IMAGE_RECTANGLE out, or make it larger."
+        )
+    return int(canvas[0]), int(canvas[1])
 
 
 def resize_mask(
-    mask: np.ndarray, scale: float, padding: Padding, crop: Window | None = None, grid: str = "legacy"
+    mask: np.ndarray,
+    scale: float,
+    padding: Padding,
+    crop: Window | None = None,
+    grid: str = "legacy",
+    rules: Rules = ORIGINAL,
 ) -> np.ndarray:
     """Do to masks, with nearest neighbors, what `resize_image` did to their image.
 
@@ -320,6 +341,7 @@ def resize_mask(
         crop: (y1, x1, height, width), or None.
         grid: "legacy": the corner pixels of both sizes lie on each other, as in the original, which is off
             the image's grid by up to half a pixel of the larger one. "image": the same grid as the image's.
+        rules: those that the image was resized by.
 
     Returns:
         [h, w, N], of the mask's type, a view of memory laid out [N, h, w].
@@ -331,7 +353,7 @@ def resize_mask(
     if grid not in MASK_GRIDS:
         raise ValueError(f"grid must be one of {', '.join(MASK_GRIDS)}. Received: {grid!r}.")
     source_of = _nearest_legacy if grid == "legacy" else nearest
-    sizes = [_scaled(side, scale) for side in mask.shape[:2]]
+    sizes = [rules.scaled(side, scale) for side in mask.shape[:2]]
     sources = [source_of(side, size) for side, size in zip(mask.shape[:2], sizes, strict=True)]
     if crop is not None:
         y, x, height, width = crop

@@ -26,6 +26,7 @@ from mrcnn.data.molding import (
     resize_mask,
 )
 from mrcnn.data.random_rois import generate_random_rois
+from mrcnn.data.resize_rules import Rules
 from mrcnn.data.rpn_targets import build_rpn_targets
 from mrcnn.ops.anchors import pyramid_anchors
 
@@ -60,7 +61,7 @@ def load_image_gt(
         use_mini_mask: None: as USE_MINI_MASK says.
 
     Returns:
-        image: [h, w, C], of the type that the dataset gave.
+        image: [h, w, C], of the type that the dataset gave, or float32 (see IMAGE_INTERPOLATION).
         meta: [12 + K] float64, see `ImageMeta`.
         class_ids: [N] int32.
         boxes: [N, 4] int32, made from the resized masks.
@@ -82,6 +83,7 @@ def load_image_gt(
 
     original_shape = image.shape
     mode = config.IMAGE_RESIZE_MODE
+    rules = Rules.of(config, canvas=config.IMAGE_SHAPE[:2])
     image, window, scale, padding, crop = resize_image(
         image,
         min_dim=config.IMAGE_MIN_DIM,
@@ -90,9 +92,10 @@ def load_image_gt(
         mode=mode,
         generator=rng,
         size=config.IMAGE_RECTANGLE,
+        rules=rules,
     )
-    check_molded_size(image.shape, mode)
-    masks = resize_mask(masks, scale, padding, crop, config.MASK_GRID)
+    check_molded_size(image.shape, mode, config.IMAGE_SIZE_MULTIPLE)
+    masks = resize_mask(masks, scale, padding, crop, config.MASK_GRID, rules)
     if late:
         image, masks, class_ids = augment_labeled(augmentation, image, masks, class_ids, rng, another, keep_size=True)
 

@@ -17,6 +17,7 @@ from mrcnn.config import SIZE_MULTIPLE
 from mrcnn.data.coco import CocoDataset
 from mrcnn.data.dataset import Dataset
 from mrcnn.data.masks import extract_bboxes
+from mrcnn.data.resize_rules import Rules
 from mrcnn.data.resizing import scale_of
 from mrcnn.data.segmentations import decode_segmentation
 
@@ -191,8 +192,8 @@ def mold_boxes(boxes: np.ndarray, shape: tuple[int, int], config: Config) -> tup
     """
     mode, rectangle = config.IMAGE_RESIZE_MODE, config.IMAGE_RECTANGLE
     scale = scale_of(shape, config.IMAGE_MIN_DIM, config.IMAGE_MAX_DIM, config.IMAGE_MIN_SCALE, mode, rectangle)
-    boxes = boxes * scale
-    height, width = (max(1, round(side * scale)) for side in shape)
+    boxes, rules = boxes * scale, Rules.of(config, canvas=config.IMAGE_SHAPE[:2])
+    height, width = (rules.scaled(side, scale) for side in shape)
     if mode == "crop":
         size = tuple(rectangle or (config.IMAGE_MIN_DIM, config.IMAGE_MIN_DIM))
         sides = np.minimum(boxes[:, 2:] - boxes[:, :2], size)
@@ -202,9 +203,11 @@ def mold_boxes(boxes: np.ndarray, shape: tuple[int, int], config: Config) -> tup
         size = tuple(rectangle or (config.IMAGE_MAX_DIM, config.IMAGE_MAX_DIM))
     elif mode == "pad64":
         size = tuple(-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in (height, width))
+    elif mode == "shortest":
+        size = (int(rules.canvas[0]), int(rules.canvas[1]))
     else:
         size = (height, width)
-    corner = ((size[0] - height) // 2, (size[1] - width) // 2)
+    corner = (0, 0) if rules.corner else ((size[0] - height) // 2, (size[1] - width) // 2)
     return boxes + np.tile(corner, 2), size
 
 

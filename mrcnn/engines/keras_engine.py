@@ -21,7 +21,6 @@ from mrcnn.data.image_meta import ImageMeta
 from mrcnn.engines.base import EngineError, Raw, check_threads, precision_name
 from mrcnn.folding import fold_batch_norm
 from mrcnn.layers.roi_heads import PyramidROIAlign
-from mrcnn.ops.roi_align import pyramid_roi_align
 
 # JAX compiles once for each number of detections; so it is rounded up to a power of two, and to this at least.
 _JAX_LEAST = 8
@@ -98,7 +97,7 @@ class KerasEngine:
     def _masks(self, boxes: Any, image: Any, classes: Any, area: Any, *maps: Any) -> Any:
         """boxes [N, 4], the image [N] and the class [N] of each and the area [N] of its image in pixels, P2..P5
         [B, H, W, C] -> masks [N, mh, mw] of these classes."""
-        x = pyramid_roi_align(boxes[None], area[None], maps, self._align.pool_shape, image[None])[0]
+        x = self._align.cut(boxes[None], area[None], maps, image[None])[0]
         *layers, last = self._head
         for layer in layers:
             x = layer(x, training=False) if isinstance(layer, keras.layers.BatchNormalization) else layer(x)

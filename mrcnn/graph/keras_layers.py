@@ -211,6 +211,23 @@ def _batch_normalization(to: KerasGraph, layer: Any, inputs: list[str], node: An
     return _affine(to, inputs[0], scale, shift, len(node.input_tensors[0].shape) == 4)
 
 
+@_handles("GroupNormalization")
+def _group_normalization(to: KerasGraph, layer: Any, inputs: list[str], node: Any) -> str:
+    rank = len(node.input_tensors[0].shape)
+    if layer.axis not in (-1, rank - 1) or rank != 4:
+        raise EngineError(
+            f"Layer {layer.name!r}: group normalization has an ONNX form here along the last of four axes. Received: "
+            f"axis {layer.axis} of {rank}. The engine keras runs it."
+        )
+    graph = to.graph
+    groups = graph.Reshape(inputs[0], graph.integers(0, layer.groups, -1))
+    ones, zeros = (graph.constant(np.full(layer.groups, value, np.float32)) for value in (1, 0))
+    normalized = graph.node("InstanceNormalization", [groups, ones, zeros], name=layer.name, epsilon=layer.epsilon)
+    y = graph.Reshape(normalized, graph.Shape(inputs[0]))
+    scale = values_of(layer.gamma) if layer.scale else np.ones(1)
+    return _affine(to, y, scale, values_of(layer.beta) if layer.center else np.zeros(1), True)
+
+
 def _affine(to: KerasGraph, x: str, scale: Any, shift: Any, image: bool) -> str:
     """x * scale + shift, of channels."""
     shape = (-1, 1, 1) if image else (-1,)

@@ -9,7 +9,6 @@ each entry beside them: suppression gives such lists anyway, and no head runs on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,10 +19,14 @@ from mrcnn.config import Config
 from mrcnn.data.image_meta import ImageMeta
 from mrcnn.engines.base import EngineError
 from mrcnn.folding import fold_batch_norm
+from mrcnn.graph.arithmetic import Arithmetic
 from mrcnn.graph.builder import GraphBuilder
 from mrcnn.graph.keras_layers import KerasGraph, values_of
 from mrcnn.graph.names import FLOAT32_PREFIX, INPUTS, OUTPUTS
-from mrcnn.ops.boxes import MAX_LOG_SCALE
+from mrcnn.graph.regions import Regions
+
+# Below any score that a network gives.
+_NEVER = -1e30
 
 
 def network_graph(model: keras.Model, config: Config, metadata: dict[str, str] | None = None) -> Any:
@@ -46,16 +49,23 @@ def network_graph(model: keras.Model, config: Config, metadata: dict[str, str] |
     for layer in model.layers:
         if layer.name in ("mrcnn_class_bn1", "mrcnn_class_bn2"):
             raise EngineError(
-                f"Layer {layer.name!r} normalizes with the batch's own statistics, which has no ONNX form here."
+                f"Layer {layer.name!r} normalizes with the batch's own statistics or by groups, which has no ONNX form "
+                "here."
             )
     graph = GraphBuilder()
     image, metas, anchors = INPUTS
     walk = KerasGraph(graph, [(model.inputs[0], graph.Transpose(image, perm=[0, 3, 1, 2]))])
-    pyramid = [walk.tensor(model.get_layer(f"fpn_p{level}").output) for level in (2, 3, 4, 5)]
-    scores, deltas = (walk.tensor(model.get_layer(name).output) for name in ("rpn_class", "rpn_bbox"))
+    _, _, *maps = model.get_layer("roi_align_classifier")._inbound_nodes[0].input_tensors
+    pyramid = [walk.tensor(feature_map) for feature_map in maps]
+    scores_of = "rpn_class_logits" if config.RPN_OBJECTNESS == "sigmoid" else "rpn_class"
+    scores, deltas = (walk.tensor(model.get_layer(name).output) for name in (scores_of, "rpn_bbox"))
 
     parts = _Parts(graph, config, metas, pyramid)
-    rois, roi_image = parts.proposals(scores, deltas, anchors)
+    if config.RPN_PER_LEVEL:
+        levels = [walk.tensor(level) for level in model.get_layer(scores_of)._inbound_nodes[0].input_tensors]
+        rois, roi_image = parts.proposals_by_level(levels, deltas, anchors)
+    else:
+        rois, roi_image = parts.proposals(scores, deltas, anchors)
     probabilities, box_deltas = parts.classify(model, rois, roi_image)
     detections, image_index = parts.detections(rois, roi_image, probabilities, box_deltas)
     masks = parts.masks(model, detections, image_index)
@@ -80,142 +90,99 @@ class _Parts:
     def __init__(self, graph: GraphBuilder, config: Config, metas: str, pyramid: Sequence[str]) -> None:
         self.graph = graph
         self.config = config
-        self.pyramid = list(pyramid)
+        self.arithmetic = Arithmetic(graph)
         self.image_shape = self._meta(metas, "image_shape", 2)  # [B, 2]
         self.window = self._meta(metas, "window", 4)  # [B, 4], pixels
+        self.roi_align = Regions(graph, config, self.image_shape, pyramid).roi_align
 
     def _meta(self, metas: str, field: str, count: int) -> str:
         start = ImageMeta.columns(field).start
-        return self._columns(metas, start, start + count)
-
-    def _columns(self, x: str, start: int, end: int, axis: int = 1) -> str:
-        graph = self.graph
-        return graph.Slice(x, graph.integers(start), graph.integers(end), graph.integers(axis))
-
-    def _sides(self, boxes: str) -> list[str]:
-        """[..., 4] -> four of [..., 1]."""
-        return [self._columns(boxes, i, i + 1, axis=-1) for i in range(4)]
-
-    def _decode(self, boxes: str, deltas: str, std_dev: Sequence[float]) -> str:
-        """See `mrcnn.ops.boxes.decode_deltas`: the same steps in the same order."""
-        graph = self.graph
-        dy, dx, dh, dw = self._sides(graph.Mul(deltas, graph.floats(*std_dev)))
-        y1, x1, y2, x2 = self._sides(boxes)
-        half = graph.scalar(0.5)
-        starts, ends = [], []
-        for low, high, move, grow in ((y1, y2, dy, dh), (x1, x2, dx, dw)):
-            size = graph.Sub(high, low)
-            center = graph.Add(graph.Add(low, graph.Mul(half, size)), graph.Mul(move, size))
-            size = graph.Mul(size, graph.Exp(graph.Min(grow, graph.scalar(MAX_LOG_SCALE))))
-            starts.append(graph.Sub(center, graph.Mul(half, size)))
-            ends.append(graph.Add(starts[-1], size))
-        return graph.Concat(*starts, *ends, axis=-1)
-
-    def _clip(self, boxes: str, low: str, high: str) -> str:
-        return self.graph.Max(self.graph.Min(boxes, high), low)
+        return self.arithmetic.columns(metas, start, start + count)
 
     # Proposals
 
-    def proposals(self, rpn_class: str, rpn_bbox: str, anchors: str) -> tuple[str, str]:
+    def proposals(self, scores: str, rpn_bbox: str, anchors: str) -> tuple[str, str]:
         """See `ProposalLayer` -> [S, 4] and the image of each [S]."""
         graph, config = self.graph, self.config
-        scores = graph.Squeeze(self._columns(rpn_class, 1, 2, axis=2), graph.integers(2))
-        limit = graph.Min(graph.Shape(scores, start=1, end=2), graph.integers(config.PRE_NMS_LIMIT))
-        scores, best = graph.node("TopK", [scores, limit], outputs=2, axis=1)
-        best = graph.Unsqueeze(best, graph.integers(2))
-        deltas = graph.GatherND(rpn_bbox, best, batch_dims=1)
-        boxes = self._decode(graph.GatherND(anchors, best, batch_dims=1), deltas, config.RPN_BBOX_STD_DEV)
-        boxes = graph.rename(self._clip(boxes, graph.scalar(0.0), graph.scalar(1.0)), FLOAT32_PREFIX + "candidates")
+        scores = self._foreground(scores)
+        scores, best = self._best(scores, config.PRE_NMS_LIMIT)
+        boxes = self._candidates(best, rpn_bbox, anchors)
+        if config.RPN_MIN_SIZE is not None:
+            scores = graph.Where(self._large(boxes), scores, graph.scalar(_NEVER))
         kept = graph.NonMaxSuppression(
             boxes,
             graph.Unsqueeze(scores, graph.integers(1)),
             graph.integers(config.POST_NMS_ROIS_INFERENCE),
             graph.floats(config.RPN_NMS_THRESHOLD),
+            *([] if config.RPN_MIN_SIZE is None else [graph.floats(_NEVER / 2)]),
         )
         image_of = graph.Gather(kept, graph.constant(np.int64(0)), axis=1)
         rois = graph.GatherND(boxes, graph.Gather(kept, graph.integers(0, 2), axis=1))
         return graph.rename(rois, FLOAT32_PREFIX + "proposals"), image_of
 
-    # ROIAlign
-
-    def roi_align(self, boxes: str, image_of: str, size: int, name: str) -> tuple[str, str]:
-        """Crops [S, C, size, size] of boxes [S, 4], level after level, and the order [S] in which they come."""
-        graph = self.graph
-        shapes = graph.Gather(self.image_shape, image_of, axis=0)
-        levels = self._levels(boxes, shapes)
-        crops, orders = [], []
-        for level, feature_map in enumerate(self.pyramid, start=2):
-            here = graph.Equal(levels, graph.scalar(float(level)))
-            order = graph.Squeeze(graph.NonZero(here), graph.integers(0))
-            regions, inside = self._regions(graph.Gather(boxes, order, axis=0), feature_map, size)
-            regions = graph.rename(regions, f"{FLOAT32_PREFIX}{name}_p{level}_regions")
-            inside = graph.rename(inside, f"{FLOAT32_PREFIX}{name}_p{level}_inside")
-            crop = graph.RoiAlign(
-                feature_map, regions, graph.Gather(image_of, order, axis=0), name=f"{name}_p{level}",
-                coordinate_transformation_mode="half_pixel", mode="avg", output_height=size, output_width=size,
-                sampling_ratio=1, spatial_scale=1.0,
-            )  # fmt: skip
-            crops.append(graph.Mul(crop, inside))
-            orders.append(order)
-        return graph.Concat(*crops, axis=0, name=name), graph.Concat(*orders, axis=0)
-
-    def _levels(self, boxes: str, shapes: str) -> str:
-        """See `mrcnn.ops.roi_align.pyramid_levels`: [S] float32."""
-        graph = self.graph
-        y1, x1, y2, x2 = self._sides(boxes)
-        area = graph.Mul(self._columns(shapes, 0, 1), self._columns(shapes, 1, 2))
-        size = graph.Sqrt(graph.Mul(graph.Sub(y2, y1), graph.Sub(x2, x1)))
-        ratio = graph.Div(size, graph.Div(graph.scalar(224.0), graph.Sqrt(area)))
-        octave = graph.Div(graph.Log(graph.Max(ratio, graph.scalar(1e-30))), graph.scalar(math.log(2.0)))
-        level = graph.Add(graph.Round(octave), graph.scalar(4.0))
-        last = float(1 + len(self.pyramid))
-        return graph.Squeeze(graph.Clip(level, graph.scalar(2.0), graph.scalar(last)), graph.integers(1))
-
-    def _regions(self, boxes: str, feature_map: str, size: int) -> tuple[str, str]:
-        """The regions whose bins have their centers where the legacy grid has its samples (see `mrcnn.ops.roi_align`),
-        and what of them counts.
-
-        The grid lays its outermost samples on the borders of the box, RoiAlign one sample at the center of each bin: so
-        a region is half a step larger than its box on each side.
-
-        Returns:
-            [S, (x1, y1, x2, y2)] in cells of the map, and [S, 1, size, size] of 1 and 0.
-        """
-        graph = self.graph
-        map_shape = graph.Cast(graph.Shape(feature_map, start=2, end=4), to=1)  # [height, width]
-        last = graph.Sub(map_shape, graph.scalar(1.0))
-        start, end = self._columns(boxes, 0, 2), self._columns(boxes, 2, 4)  # [S, (y, x)]
-        step = self._divide(graph.Mul(graph.Sub(end, start), last), size - 1)
-        first = graph.Mul(start, last)
-        corner = graph.Add(graph.Sub(first, graph.Mul(step, graph.scalar(0.5))), graph.scalar(0.5))
-        swap = graph.integers(1, 0)
-        corner = graph.Gather(corner, swap, axis=1)
-        extent = graph.Mul(graph.Gather(step, swap, axis=1), graph.scalar(float(size)))
-        regions = graph.Concat(corner, graph.Add(corner, extent), axis=1)
-        return regions, self._inside(first, step, last, size)
-
-    def _divide(self, x: str, count: int) -> str:
-        """[S, 2] divided by a whole number, rounded as IEEE 754 has it, for the border samples hang on the last bit.
-
-        OpenVINO multiplies with a reciprocal where a graph divides; but a mean it divides: that of x and zeros."""
-        graph = self.graph
-        padded = graph.Pad(graph.Unsqueeze(x, graph.integers(2)), graph.integers(0, 0, 0, 0, 0, count - 1))
-        return graph.ReduceMean(padded, axes=[2], keepdims=0)
-
-    def _inside(self, first: str, step: str, last: str, size: int) -> str:
-        """legacy: the last sample of a box that ends at the border of the map may lie beyond it by a rounding error,
-        and is 0 then."""
-        graph = self.graph
-        end = graph.Add(first, graph.Mul(step, graph.scalar(float(size - 1))))
-        inside = graph.Cast(graph.LessOrEqual(end, last), to=1)  # [S, (y, x)]
-        ones = graph.constant(np.arange(size) < size - 1, np.float32)  # all but the last sample
-        rows, columns = (
-            graph.Max(
-                graph.Unsqueeze(self._columns(inside, i, i + 1), graph.integers(1, axis)), graph.Reshape(ones, shape)
-            )
-            for i, axis, shape in ((0, 3, graph.integers(1, 1, -1, 1)), (1, 2, graph.integers(1, 1, 1, -1)))
+    def proposals_by_level(self, levels: Sequence[str], rpn_bbox: str, anchors: str) -> tuple[str, str]:
+        """The same, limit and suppression for each level; `levels`: the scores of each, [B, A of the level, n]."""
+        graph, config = self.graph, self.config
+        scores, places, numbers, start = [], [], [], graph.integers(0)
+        for level, tensor in enumerate(levels):
+            own, best = self._best(self._foreground(tensor), config.PRE_NMS_LIMIT)
+            scores.append(own)
+            places.append(graph.Add(best, start))
+            numbers.append(graph.Expand(graph.integers(level), graph.Shape(best, start=1, end=2)))
+            start = graph.Add(start, graph.Shape(tensor, start=1, end=2))
+        scores, places = graph.Concat(*scores, axis=1), graph.Concat(*places, axis=1)  # [B, N]
+        boxes = self._candidates(places, rpn_bbox, anchors)
+        if config.RPN_MIN_SIZE is not None:
+            scores = graph.Where(self._large(boxes), scores, graph.scalar(_NEVER))
+        # Levels are to the suppression as classes.
+        number = graph.Unsqueeze(graph.Concat(*numbers, axis=0), graph.integers(0))
+        every = graph.constant(np.arange(len(levels), dtype=np.int64)[:, None])
+        member = graph.Unsqueeze(graph.Equal(number, every), graph.integers(0))  # [1, L, N]
+        kept = graph.NonMaxSuppression(
+            boxes,
+            graph.Where(member, graph.Unsqueeze(scores, graph.integers(1)), graph.scalar(_NEVER)),
+            graph.integers(config.POST_NMS_ROIS_INFERENCE),
+            graph.floats(config.RPN_NMS_THRESHOLD),
+            graph.floats(_NEVER / 2),
         )
-        return graph.Mul(rows, columns)
+        pairs = graph.Gather(kept, graph.integers(0, 2), axis=1)  # image and candidate
+        nothing = graph.Expand(graph.scalar(_NEVER), graph.Shape(scores))
+        scores, best = self._best(
+            graph.ScatterND(nothing, pairs, graph.GatherND(scores, pairs)), config.POST_NMS_ROIS_INFERENCE
+        )
+        real = graph.Transpose(graph.NonZero(graph.Greater(scores, graph.scalar(_NEVER / 2))), perm=[1, 0])
+        image_of = graph.Gather(real, graph.constant(np.int64(0)), axis=1)
+        candidate = graph.GatherND(best, real)
+        pairs = graph.Concat(*(graph.Unsqueeze(x, graph.integers(1)) for x in (image_of, candidate)), axis=1)
+        return graph.rename(graph.GatherND(boxes, pairs), FLOAT32_PREFIX + "proposals"), image_of
+
+    def _foreground(self, scores: str) -> str:
+        """The last of [B, A, n]: [B, A]."""
+        graph = self.graph
+        return graph.Gather(scores, graph.constant(np.int64(-1)), axis=2)
+
+    def _best(self, scores: str, limit: int) -> tuple[str, str]:
+        """The `limit` best of [B, A], and their places."""
+        graph = self.graph
+        count = graph.Min(graph.Shape(scores, start=1, end=2), graph.integers(limit))
+        return graph.node("TopK", [scores, count], outputs=2, axis=1)
+
+    def _candidates(self, places: str, rpn_bbox: str, anchors: str) -> str:
+        """The anchors at `places` [B, N], moved by their deltas and clipped: [B, N, 4]."""
+        graph, config = self.graph, self.config
+        places = graph.Unsqueeze(places, graph.integers(2))
+        boxes = self.arithmetic.decode(
+            graph.GatherND(anchors, places, batch_dims=1), graph.GatherND(rpn_bbox, places, batch_dims=1),
+            config.RPN_BBOX_STD_DEV, config.BBOX_LOG_LIMIT,
+        )  # fmt: skip
+        low, high = graph.scalar(0.0), graph.scalar(1.0)
+        if config.RPN_CLIP_TO_IMAGE:
+            low, high = self.arithmetic.corners(graph.Unsqueeze(self._normalized_window(), graph.integers(1)))
+        return graph.rename(self.arithmetic.clip(boxes, low, high), FLOAT32_PREFIX + "candidates")
+
+    def _large(self, boxes: str) -> str:
+        shape = self.graph.Unsqueeze(self.image_shape, self.graph.integers(1))
+        return self.arithmetic.large_enough(boxes, self.config.RPN_MIN_SIZE, shape)
 
     # Heads
 
@@ -225,9 +192,12 @@ class _Parts:
         pooled, order = self.roi_align(rois, image_of, config.POOL_SIZE, "roi_align_classifier")
         # The first layer's kernel is as large as the crop: a matrix product. As a convolution of 1000 crops it took
         # OpenVINO 2.1 s of 5.5 (0.12 as this; ResNet-101 at 1024 x 1024, float32, two cores).
+        if config.BOX_HEAD_CONVS:
+            convs = KerasGraph(graph, [(model.get_layer("mrcnn_box_conv1").input, pooled)])
+            pooled = convs.tensor(model.get_layer("mrcnn_class_conv1").input)
         x = graph.Reshape(pooled, graph.integers(0, -1))
-        for name in ("mrcnn_class_conv1", "mrcnn_class_conv2"):
-            layer = model.get_layer(name)
+        for index in range(1, config.BOX_HEAD_FCS + 1):
+            layer = model.get_layer(f"mrcnn_class_conv{index}")
             kernel = values_of(layer.kernel).transpose(2, 0, 1, 3).reshape(-1, layer.filters)
             x = graph.Relu(self._dense(x, kernel, layer))
         # Back in the order of the scores, which settles ties: cheap here, dear on the crops.
@@ -247,6 +217,29 @@ class _Parts:
     def detections(self, rois: str, image_of: str, probabilities: str, deltas: str) -> tuple[str, str]:
         """See `DetectionLayer` -> [M, 6] and the image of each [M]."""
         graph, config = self.graph, self.config
+        choose = self._of_all_classes if config.DETECTION_ALL_CLASSES else self._of_best_class
+        chosen, classes, scores, own = choose(probabilities, deltas)
+        rois, image_of = graph.Gather(rois, chosen, axis=0), graph.Gather(image_of, chosen, axis=0)
+        window = graph.Gather(self._normalized_window(), image_of, axis=0)
+        boxes = self.arithmetic.clip(
+            self.arithmetic.decode(rois, own, config.BBOX_STD_DEV, config.BBOX_LOG_LIMIT),
+            *self.arithmetic.corners(window),
+        )
+        if config.DETECTION_MIN_SIZE is not None:
+            shape = graph.Gather(self.image_shape, image_of, axis=0)
+            large = self.arithmetic.where(self.arithmetic.large_enough(boxes, config.DETECTION_MIN_SIZE, shape))
+            boxes, classes, scores, image_of = (
+                graph.Gather(t, large, axis=0) for t in (boxes, classes, scores, image_of)
+            )
+
+        kept = self._suppress(boxes, scores, classes, image_of)
+        boxes, classes, scores, image_of = (graph.Gather(t, kept, axis=0) for t in (boxes, classes, scores, image_of))
+        columns = [graph.Unsqueeze(t, graph.integers(1)) for t in (graph.Cast(classes, to=1), scores)]
+        return graph.Concat(boxes, *columns, axis=1), image_of
+
+    def _of_best_class(self, probabilities: str, deltas: str) -> tuple[str, str, str, str]:
+        """Of the regions that count: which they are [M], and the class, score and deltas [M, 4] of the best class."""
+        graph, config = self.graph, self.config
         classes = graph.ArgMax(probabilities, axis=1, keepdims=0)
         scores = graph.ReduceMax(probabilities, axes=[1], keepdims=0)
         valid = graph.Greater(classes, graph.constant(np.int64(0)))
@@ -257,24 +250,31 @@ class _Parts:
             else:
                 least = graph.scalar(least)
             valid = graph.And(valid, graph.Not(graph.Less(scores, least)))
-        chosen = graph.Squeeze(graph.NonZero(valid), graph.integers(0))
-        rois, image_of, classes, scores, deltas = (
-            graph.Gather(tensor, chosen, axis=0) for tensor in (rois, image_of, classes, scores, deltas)
+        chosen = self.arithmetic.where(valid)
+        classes, scores, deltas = (graph.Gather(tensor, chosen, axis=0) for tensor in (classes, scores, deltas))
+        return (
+            chosen,
+            classes,
+            scores,
+            graph.GatherND(deltas, graph.Unsqueeze(classes, graph.integers(1)), batch_dims=1),
         )
-        own = graph.GatherND(deltas, graph.Unsqueeze(classes, graph.integers(1)), batch_dims=1)
-        window = graph.Gather(self._normalized_window(), image_of, axis=0)
-        low, high = (
-            graph.Concat(part, part, axis=1) for part in (self._columns(window, 0, 2), self._columns(window, 2, 4))
-        )
-        boxes = self._clip(self._decode(rois, own, config.BBOX_STD_DEV), low, high)
 
-        kept = self._suppress(boxes, scores, classes, image_of)
-        boxes, classes, scores, image_of = (graph.Gather(t, kept, axis=0) for t in (boxes, classes, scores, image_of))
-        columns = [graph.Unsqueeze(t, graph.integers(1)) for t in (graph.Cast(classes, to=1), scores)]
-        return graph.Concat(boxes, *columns, axis=1), image_of
+    def _of_all_classes(self, probabilities: str, deltas: str) -> tuple[str, str, str, str]:
+        """The same of pairs of a region and a class."""
+        graph, config = self.graph, self.config
+        foreground = self.arithmetic.columns(probabilities, 1, config.NUM_CLASSES)
+        least = config.least_scores() or 0.0
+        least = graph.constant(np.asarray(least[1:], np.float32)[None]) if np.ndim(least) else graph.scalar(least)
+        pairs = graph.Transpose(graph.NonZero(graph.Not(graph.Less(foreground, least))), perm=[1, 0])
+        own = graph.GatherND(deltas, graph.Add(pairs, graph.integers(0, 1)))
+        chosen, classes = (graph.Gather(pairs, graph.constant(np.int64(column)), axis=1) for column in (0, 1))
+        classes = graph.Add(classes, graph.constant(np.int64(1)))
+        return chosen, classes, graph.GatherND(foreground, pairs), own
 
     def _normalized_window(self) -> str:
         graph = self.graph
+        if self.config.BOX_GRID == "image":
+            return graph.Div(self.window, graph.Concat(self.image_shape, self.image_shape, axis=1))
         shape = graph.Sub(graph.Concat(self.image_shape, self.image_shape, axis=1), graph.scalar(1.0))
         pixels = graph.Sub(self.window, graph.floats(0, 0, 1, 1))
         # A window that reaches the border is 1 there to the last bit, which x times 1 / x need not be.
@@ -326,7 +326,7 @@ class _Parts:
         are put in place. OpenVINO leaves the activation of a transposed convolution to a pass of its own.
         """
         graph, config = self.graph, self.config
-        boxes = self._columns(detections, 0, 4)
+        boxes = self.arithmetic.columns(detections, 0, 4)
         pooled, order = self.roi_align(boxes, image_of, config.MASK_POOL_SIZE, "roi_align_mask")
         deconv, last = model.get_layer("mrcnn_mask_deconv"), model.get_layer("mrcnn_mask")
         x = self._four_of_each(KerasGraph(graph, [(model.get_layer("mrcnn_mask_conv1").input, pooled)]), deconv)

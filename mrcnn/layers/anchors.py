@@ -18,8 +18,9 @@ class Anchors(keras.layers.Layer):
     """The anchors of a fixed image size, repeated for each image of the batch.
 
     Args:
-        scales, ratios, feature_shapes, feature_strides, anchor_stride: see `generate_pyramid_anchors`.
+        scales, ratios, feature_shapes, feature_strides, anchor_stride, rounded: see `generate_pyramid_anchors`.
         image_shape: (height, width) in pixels.
+        grid: see `normalize_boxes`.
     """
 
     def __init__(
@@ -27,9 +28,11 @@ class Anchors(keras.layers.Layer):
         scales: Sequence[float],
         ratios: Sequence[float],
         feature_shapes: Any,
-        feature_strides: Sequence[int],
+        feature_strides: Sequence[Any],
         anchor_stride: int,
         image_shape: Sequence[int],
+        rounded: bool = False,
+        grid: str = "legacy",
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -39,9 +42,11 @@ class Anchors(keras.layers.Layer):
             "feature_shapes": np.asarray(feature_shapes).tolist(),
             "feature_strides": list(feature_strides),
             "anchor_stride": anchor_stride,
+            "rounded": rounded,
         }
         self.image_shape = tuple(image_shape)
-        self.boxes = normalize_boxes(generate_pyramid_anchors(**self.arguments), self.image_shape)
+        self.grid = grid
+        self.boxes = normalize_boxes(generate_pyramid_anchors(**self.arguments), self.image_shape, grid)
 
     def call(self, image: Any) -> Any:
         """image [B, H, W, C] -> anchors [B, A, 4]."""
@@ -52,4 +57,4 @@ class Anchors(keras.layers.Layer):
         return keras.KerasTensor((image.shape[0], *self.boxes.shape), "float32")
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.arguments, "image_shape": self.image_shape}
+        return {**super().get_config(), **self.arguments, "image_shape": self.image_shape, "grid": self.grid}

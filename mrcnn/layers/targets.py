@@ -14,6 +14,7 @@ from keras import ops
 
 from mrcnn.ops import replicas
 from mrcnn.ops.boxes import compute_overlaps, encode_deltas
+from mrcnn.ops.mask_targets import covered_shares
 from mrcnn.ops.nms import gather
 from mrcnn.ops.roi_align import crop_bilinear
 from mrcnn.ops.sampling import compact, draw
@@ -36,6 +37,9 @@ class DetectionTargetLayer(keras.layers.Layer):
         fill_negatives: True takes T minus positives as negatives; False (`legacy:`) takes them in proportion to the
             positives that were found, and so none for an image without positives.
         stop_gradient: False (`legacy:`) lets the gradient of the box loss reach the proposals through the deltas.
+        add_gt_boxes: whether the ground truth boxes of objects are taken for proposals too, the last ones.
+        mask_targets: "legacy": one bilinear sample for each cell of a mask, rounded. "soft": the share of the cell that
+            the object covers. "aligned": whether it is a half, on the aligned grid. See Config.MASK_TARGETS.
         shuffle: False takes the first candidates in place of random ones.
         seed: of the random choice.
     """
@@ -49,6 +53,8 @@ class DetectionTargetLayer(keras.layers.Layer):
         use_mini_masks: bool = True,
         fill_negatives: bool = False,
         stop_gradient: bool = False,
+        add_gt_boxes: bool = False,
+        mask_targets: str = "legacy",
         shuffle: bool = True,
         seed: int | None = None,
         **kwargs: Any,
@@ -61,6 +67,8 @@ class DetectionTargetLayer(keras.layers.Layer):
         self.use_mini_masks = use_mini_masks
         self.fill_negatives = fill_negatives
         self.stop_gradient = stop_gradient
+        self.add_gt_boxes = add_gt_boxes
+        self.mask_targets = mask_targets
         self.shuffle = shuffle
         self.seed = seed
         self.max_positives = int(rois_per_image * positive_ratio)
@@ -81,6 +89,9 @@ class DetectionTargetLayer(keras.layers.Layer):
         """
         if self.stop_gradient:
             proposals = ops.stop_gradient(proposals)
+        if self.add_gt_boxes:
+            given = ops.where((gt_class_ids > 0)[..., None], gt_boxes, 0.0)
+            proposals = ops.concatenate([proposals, given], axis=1)
         objects, crowds = (gt_class_ids > 0)[:, None], (gt_class_ids < 0)[:, None]
         overlaps = compute_overlaps(ops.stop_gradient(proposals), gt_boxes)
         best = ops.max(ops.where(objects, overlaps, -1.0), axis=-1)
@@ -136,6 +147,10 @@ class DetectionTargetLayer(keras.layers.Layer):
             size = matched[..., 2:] - matched[..., :2]
             rois = (rois - corner) / ops.concatenate([size, size], axis=-1)
         batch, height, width, count = ops.shape(gt_masks)
+        if self.mask_targets != "legacy":
+            masks = self._shares(rois, gt_index[:, :most], gt_masks)
+            masks = ops.where(is_positive[:, :most, None, None], masks, 0.0)
+            return ops.pad(masks, [[0, 0], [0, self.rois_per_image - most], [0, 0], [0, 0]])
         first = ops.arange(batch, dtype="int32")[:, None] * (height * width * count)
         offsets = first + gt_index[:, :most]
         masks = crop_bilinear(
@@ -150,6 +165,19 @@ class DetectionTargetLayer(keras.layers.Layer):
         masks = ops.where(is_positive[:, :most, None, None], ops.round(masks), 0.0)
         return ops.pad(masks, [[0, 0], [0, self.rois_per_image - most], [0, 0], [0, 0]])
 
+    def _shares(self, rois: Any, gt_index: Any, gt_masks: Any) -> Any:
+        """Mask targets [B, P, mask height, mask width] of rois [B, P, 4], normalized to their masks."""
+        batch, height, width, count = ops.shape(gt_masks)
+        masks = ops.reshape(ops.transpose(gt_masks, (0, 3, 1, 2)), (-1, height, width))
+        chosen = gt_index + ops.arange(batch, dtype="int32")[:, None] * count
+        aligned = self.mask_targets == "aligned"
+        shares = covered_shares(
+            masks, ops.reshape(chosen, (-1,)), ops.reshape(rois, (-1, 4)), self.mask_shape, aligned,
+            border=not self.use_mini_masks,
+        )  # fmt: skip
+        shares = ops.reshape(shares, (-1, self.max_positives, *self.mask_shape))
+        return ops.cast(shares >= 0.5, "float32") if aligned else shares
+
     def compute_output_spec(self, proposals: Any, gt_class_ids: Any, gt_boxes: Any, gt_masks: Any) -> tuple[Any, ...]:
         rows = (proposals.shape[0], self.rois_per_image)
         return (
@@ -161,5 +189,5 @@ class DetectionTargetLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         names = ("rois_per_image", "positive_ratio", "mask_shape", "bbox_std_dev", "use_mini_masks", "fill_negatives",
-                 "stop_gradient", "shuffle", "seed")  # fmt: skip
+                 "stop_gradient", "add_gt_boxes", "mask_targets", "shuffle", "seed")  # fmt: skip
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,8 +1,9 @@
 """Box arithmetic: one formula each, for numpy arrays and for the backend's tensors alike.
 
 Letters: N, M boxes. Boxes are (y1, x1, y2, x2) in the last axis; y2, x2 lie one outside in pixels. *Normalized*
-boxes are (pixels - [0, 0, 1, 1]) / ([h, w, h, w] - 1). Every function takes any leading axes unless it says
-otherwise, and gives numpy for numpy.
+boxes are, on the "legacy" grid, (pixels - [0, 0, 1, 1]) / ([h, w, h, w] - 1), and on the "image" grid pixels /
+[h, w, h, w] (see Config.BOX_GRID). Every function takes any leading axes unless it says otherwise, and gives numpy for
+numpy.
 """
 
 from __future__ import annotations
@@ -13,6 +14,12 @@ import numpy as np
 
 # Of a box's growth by deltas, e^40.
 MAX_LOG_SCALE = 40.0
+
+# Added to a pyramid level that is rounded down, for boxes that are to a rounding error as large as one of the next.
+LEVEL_SLACK = 1e-6
+
+# What normalized boxes are shares of.
+GRIDS = ("legacy", "image")
 
 
 def _namespace(*arrays: Any) -> Any:
@@ -67,15 +74,16 @@ def encode_deltas(boxes: Any, gt_boxes: Any) -> Any:
     )
 
 
-def decode_deltas(boxes: Any, deltas: Any) -> Any:
-    """Boxes [..., 4] moved and scaled by `deltas` [..., 4]; the inverse of `encode_deltas`."""
+def decode_deltas(boxes: Any, deltas: Any, log_limit: float = MAX_LOG_SCALE) -> Any:
+    """Boxes [..., 4] moved and scaled by `deltas` [..., 4], the inverse of `encode_deltas`; the last two of the deltas
+    count `log_limit` at most."""
     ops = _namespace(boxes, deltas)
     height, width = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     center_y = boxes[..., 0] + 0.5 * height + deltas[..., 0] * height
     center_x = boxes[..., 1] + 0.5 * width + deltas[..., 1] * width
     # The limit is far beyond any image; without it a network gone wild gives infinity, and minus infinity, and NaN.
-    height = height * ops.exp(ops.minimum(deltas[..., 2], MAX_LOG_SCALE))
-    width = width * ops.exp(ops.minimum(deltas[..., 3], MAX_LOG_SCALE))
+    height = height * ops.exp(ops.minimum(deltas[..., 2], log_limit))
+    width = width * ops.exp(ops.minimum(deltas[..., 3], log_limit))
     y1, x1 = center_y - 0.5 * height, center_x - 0.5 * width
     return ops.stack([y1, x1, y1 + height, x1 + width], axis=-1)
 
@@ -89,29 +97,41 @@ def clip_boxes(boxes: Any, window: Any) -> Any:
     return ops.maximum(ops.minimum(boxes, high), low)
 
 
-def normalize_boxes(boxes: Any, shape: Any) -> Any:
+def large_enough(boxes: Any, min_size: float, shape: Any) -> Any:
+    """Which of normalized boxes [..., 4] have an area, and sides of at least `min_size` pixels, [...] bool, in images
+    of `shape` [..., 2] (height, width), on the "image" grid."""
+    ops = _namespace(boxes, shape)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return ops.all(ops.logical_and(sides > 0, sides * shape >= min_size), axis=-1)
+
+
+def normalize_boxes(boxes: Any, shape: Any, grid: str = "legacy") -> Any:
     """Pixel boxes [..., 4] to normalized float32 ones, in an image of `shape` (height, width): numbers, or a tensor
     [..., 2] that broadcasts against the boxes."""
     ops = _namespace(boxes, shape)
-    scale, shift = _normalization(ops, shape)
+    scale, shift = _normalization(ops, shape, grid)
     if ops is np:
         return ((boxes - shift) / scale).astype(np.float32)
     return (ops.cast(boxes, "float32") - shift) / scale
 
 
-def denormalize_boxes(boxes: Any, shape: Any) -> Any:
+def denormalize_boxes(boxes: Any, shape: Any, grid: str = "legacy") -> Any:
     """Normalized boxes [..., 4] to pixel ones, rounded half to even, int32. `shape` as for `normalize_boxes`."""
     ops = _namespace(boxes, shape)
-    scale, shift = _normalization(ops, shape)
+    scale, shift = _normalization(ops, shape, grid)
     pixels = ops.round(boxes * scale + shift)
     return pixels.astype(np.int32) if ops is np else ops.cast(pixels, "int32")
 
 
-def _normalization(ops: Any, shape: Any) -> tuple[Any, Any]:
+def _normalization(ops: Any, shape: Any, grid: str) -> tuple[Any, Any]:
+    """What boxes in pixels are divided by, after what is subtracted."""
+    if grid not in GRIDS:
+        raise ValueError(f"grid must be one of {', '.join(GRIDS)}. Received: {grid!r}.")
+    less = 1 if grid == "legacy" else 0
     if ops is np:
-        return np.array([shape[0], shape[1], shape[0], shape[1]]) - 1, np.array([0, 0, 1, 1])
-    shift = ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
+        return np.array([shape[0], shape[1], shape[0], shape[1]]) - less, np.array([0, 0, less, less])
+    shift = ops.convert_to_tensor([0.0, 0.0, float(less), float(less)])
     if isinstance(shape, tuple | list | np.ndarray):
         shape = ops.convert_to_tensor([float(shape[0]), float(shape[1])])
     shape = ops.cast(shape, "float32")
-    return ops.concatenate([shape, shape], axis=-1) - 1.0, shift
+    return ops.concatenate([shape, shape], axis=-1) - float(less), shift

@@ -16,6 +16,9 @@ from typing import Any
 import keras
 from keras import ops
 
+# Candidates of one image of which all pairs are compared: 2048 make 17 MB of each of some numbers.
+_MOST_PAIRED = 2048
+
 _PORTABLE: contextvars.ContextVar[bool] = contextvars.ContextVar("portable", default=False)
 
 
@@ -61,6 +64,27 @@ def gather(values: Any, indices: Any) -> Any:
     return ops.take(flat, ops.cast(indices, "int32") + batch, axis=0)
 
 
+def candidates(scores: Any, least: float | None, most: int) -> tuple[Any, Any]:
+    """The entries of [B, N] of at least `least`, largest first.
+
+    Args:
+        scores: [B, N], finite.
+        least: None: all.
+        most: how many there can be in a row, from 1 to N.
+
+    Returns:
+        indices [B, C] int32 and [B, C] bool: which of them are real. C is the largest number in a row where the backend
+        lets it differ from call to call, else `most`.
+    """
+    count = most
+    if least is not None and keras.backend.backend() != "jax" and not _PORTABLE.get():
+        enough = ops.sum(ops.cast(scores >= least, "int32"), axis=-1)
+        count = ops.clip(ops.max(enough), 1, most)
+        count = count if keras.backend.backend() == "tensorflow" else int(count)
+    values, indices = top_k(scores, count)
+    return indices, ops.ones_like(values, dtype="bool") if least is None else values >= least
+
+
 def non_max_suppression(
     boxes: Any, scores: Any, max_outputs: int, iou_threshold: float, valid: Any = None, classes: Any = None
 ) -> tuple[Any, Any]:
@@ -80,7 +104,9 @@ def non_max_suppression(
     boxes, scores = ops.stop_gradient(boxes), ops.stop_gradient(scores)
     if valid is not None:
         scores = ops.where(valid, scores, float("-inf"))
-    if keras.backend.backend() == "tensorflow" and not _PORTABLE.get():
+    # TensorFlow's kernel for classes takes the IoU of all pairs.
+    few = classes is None or (boxes.shape[1] is not None and boxes.shape[1] <= _MOST_PAIRED)
+    if few and keras.backend.backend() == "tensorflow" and not _PORTABLE.get():
         return _native_tensorflow(boxes, scores, max_outputs, iou_threshold, classes)
     return _greedy(boxes, scores, max_outputs, iou_threshold, classes)
 

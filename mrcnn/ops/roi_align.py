@@ -16,19 +16,26 @@ from typing import Any
 import keras
 from keras import ops
 
+from mrcnn.ops.boxes import LEVEL_SLACK
 from mrcnn.ops.nms import is_portable
 
 
-def pyramid_levels(boxes: Any, image_area: Any, first: int = 2, last: int = 5) -> Any:
+def pyramid_levels(boxes: Any, image_area: Any, first: int = 2, last: int = 5, rule: str = "round") -> Any:
     """The pyramid level of each box (Feature Pyramid Networks, equation 1, with k0 = 4 at 224 pixels).
 
     Args:
         boxes: [B, R, 4] normalized.
         image_area: [B, 1], height x width in pixels of the molded images.
+        rule: "round": to the nearest level (`legacy:` on normalized sizes); "floor": down, as the paper has it.
 
     Returns:
         [B, R] int32, from `first` to `last`; boxes without area go to `first`.
     """
+    if rule == "floor":
+        height, width = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+        ratio = ops.sqrt(height * width * image_area) / 224.0
+        level = ops.log(ops.where(ratio > 1e-30, ratio, 1e-30)) / math.log(2.0)  # NaN gives a level too
+        return ops.cast(ops.clip(ops.floor(4 + level + LEVEL_SLACK), first, last), "int32")
     height, width = boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
     ratio = ops.sqrt(height * width) / (224.0 / ops.sqrt(image_area))
     # Written so that NaN, the sign of a training that diverged, gives a level too, for the losses to report it.
@@ -59,8 +66,19 @@ def crop_bilinear(
         [..., crop height, crop width, C] of the dtype of `values`, float32 for booleans.
     """
     boxes = ops.stop_gradient(boxes)
-    top, bottom, y_share, y_inside = _grid(boxes[..., 0], boxes[..., 2], heights, crop_size[0])
-    left, right, x_share, x_inside = _grid(boxes[..., 1], boxes[..., 3], widths, crop_size[1])
+    rows = _grid(boxes[..., 0], boxes[..., 2], heights, crop_size[0])
+    columns = _grid(boxes[..., 1], boxes[..., 3], widths, crop_size[1])
+    return sample_bilinear(values, offsets, widths, rows, columns, stride)
+
+
+# Of a number of samples along one axis: the pixel before, the pixel after, the share of the latter, and whether the
+# sample counts; each [..., count].
+Samples = tuple[Any, Any, Any, Any]
+
+
+def sample_bilinear(values: Any, offsets: Any, widths: Any, rows: Samples, columns: Samples, stride: Any = 1) -> Any:
+    """As `crop_bilinear`, at given rows and columns [..., count] of each box's map."""
+    (top, bottom, y_share, y_inside), (left, right, x_share, x_inside) = rows, columns
     width, offset = widths[..., None, None], offsets[..., None, None]
     dtype = keras.backend.standardize_dtype(values.dtype)
     dtype = "float32" if dtype == "bool" else dtype
@@ -78,9 +96,9 @@ def crop_bilinear(
     return ops.where(inside, upper + (lower - upper) * y_share, ops.zeros((), dtype))
 
 
-def _grid(start: Any, end: Any, size: Any, count: int) -> tuple[Any, Any, Any, Any]:
-    """Sample positions along one axis: the pixel before, the pixel after, the share of the latter, and whether the
-    sample lies in the map; each [..., count]. float32 throughout, in the order of TensorFlow's kernel."""
+def _grid(start: Any, end: Any, size: Any, count: int) -> Samples:
+    """Samples along one axis, which count where they lie in the map. float32 throughout, in the order of TensorFlow's
+    kernel."""
     last = ops.cast(size - 1, "float32")
     if count > 1:
         step = (end - start) * last / (count - 1)
@@ -112,22 +130,30 @@ def pyramid_roi_align(
     """
     levels = pyramid_levels(boxes, image_area, first=2, last=1 + len(feature_maps)) - 2
     if image is None:
-        image = ops.arange(ops.shape(feature_maps[0])[0], dtype="int32")[:, None]
+        image = each_its_own(feature_maps)
     if keras.backend.backend() == "tensorflow" and not is_portable():
-        return _native_tensorflow(boxes, image, levels, feature_maps, crop_size)
+        return crop_tensorflow(boxes, image, levels, feature_maps, crop_size)
     return _gathered(boxes, image, levels, feature_maps, crop_size)
+
+
+def each_its_own(feature_maps: Sequence[Any]) -> Any:
+    """The image of the boxes of each row: [B, 1] int32."""
+    return ops.arange(ops.shape(feature_maps[0])[0], dtype="int32")[:, None]
 
 
 def _gathered(boxes: Any, image: Any, levels: Any, feature_maps: Sequence[Any], crop_size: Sequence[int]) -> Any:
     """`levels` [B, R] from 0 on, the place of each box's map in `feature_maps`; the rest as for `pyramid_roi_align`."""
-    shapes = [ops.shape(feature_map) for feature_map in feature_maps]
+    offsets, heights, widths = placed(image, levels, [ops.shape(feature_map) for feature_map in feature_maps])
+    return crop_bilinear(pixels_of(feature_maps), offsets, heights, widths, boxes, crop_size)
+
+
+def pixels_of(feature_maps: Sequence[Any]) -> Any:
+    """The pixels of all maps [B, H, W, C], one after the other: [V, C]."""
     channels = feature_maps[0].shape[-1]
-    values = ops.concatenate([ops.reshape(feature_map, (-1, channels)) for feature_map in feature_maps], axis=0)
-    offsets, heights, widths = _placed(image, levels, shapes)
-    return crop_bilinear(values, offsets, heights, widths, boxes, crop_size)
+    return ops.concatenate([ops.reshape(feature_map, (-1, channels)) for feature_map in feature_maps], axis=0)
 
 
-def _placed(image: Any, levels: Any, shapes: Sequence[Any]) -> tuple[Any, Any, Any]:
+def placed(image: Any, levels: Any, shapes: Sequence[Any]) -> tuple[Any, Any, Any]:
     """Where each box's map begins among the pixels of all maps, its height and its width, [B, R] each. `shapes`: the
     maps'."""
     starts, start = [], 0
@@ -161,9 +187,7 @@ def _spread(
     return total
 
 
-def _native_tensorflow(
-    boxes: Any, image: Any, levels: Any, feature_maps: Sequence[Any], crop_size: Sequence[int]
-) -> Any:
+def crop_tensorflow(boxes: Any, image: Any, levels: Any, feature_maps: Sequence[Any], crop_size: Sequence[int]) -> Any:
     """As `_gathered`, by TensorFlow's C++ kernel, a call for each level. On 2 cores, it took 35 ms for 1000 crops of
     7 x 7 x 256 and the gather 102 (32 if compiled with XLA, which rounds the grid otherwise); in bfloat16, which the
     kernel does not know, 36 against 68 (and 46)."""
@@ -193,7 +217,7 @@ def _native_tensorflow(
         def gradient(upstream: Any) -> Any:
             sizes = [tf.shape(feature_map) for feature_map in maps]
             counts = [tf.reduce_prod(size[:3]) for size in sizes]
-            values = _spread(upstream, boxes, *_placed(image, levels, sizes), crop_size, tf.add_n(counts))
+            values = _spread(upstream, boxes, *placed(image, levels, sizes), crop_size, tf.add_n(counts))
             parts = tf.split(values, counts)
             return [
                 tf.cast(tf.reshape(part, size), feature_map.dtype)

@@ -35,23 +35,31 @@ CLASS_LAYERS = ("mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
 _HEAD_PREFIXES = ("fpn_", "rpn_", "mrcnn_")
 _NEEDED = ("fpn_c5p5", "rpn_class_raw", "mrcnn_class_logits", "mrcnn_bbox_fc", "mrcnn_mask")
 
-# Blocks in stages 2 to 5, and whether they are bottlenecks.
-_BACKBONES = {
-    ((3, 4, 6, 3), True): "resnet50",
-    ((3, 4, 23, 3), True): "resnet101",
-    ((2, 2, 1, 1), False): "resnet14",
+# Blocks in stages 2 to 5, whether they are bottlenecks, and groups and width of the second convolution in stage 2.
+RESNETS = {
+    ((3, 4, 6, 3), True, 1, 64): "resnet50",
+    ((3, 4, 23, 3), True, 1, 64): "resnet101",
+    ((3, 8, 36, 3), True, 1, 64): "resnet152",
+    ((2, 2, 2, 2), False, 1, 64): "resnet18",
+    ((3, 4, 6, 3), False, 1, 64): "resnet34",
+    ((3, 4, 6, 3), True, 32, 128): "resnext50_32x4d",
+    ((3, 4, 23, 3), True, 32, 256): "resnext101_32x8d",
+    ((3, 4, 23, 3), True, 64, 256): "resnext101_64x4d",
+    ((3, 4, 6, 3), True, 1, 128): "wide_resnet50_2",
+    ((3, 4, 23, 3), True, 1, 128): "wide_resnet101_2",
+    ((2, 2, 1, 1), False, 1, 32): "resnet14",
 }
 
 # Config field: (layer, weight, its index, dimensions, axis, divisor): the field is shape[axis] // divisor.
 _FIELDS = {
     "NUM_CLASSES": ("mrcnn_class_logits", "bias", 1, 1, 0, 1),
     "IMAGE_CHANNEL_COUNT": ("conv1", "kernel", 0, 4, 2, 1),
-    "TOP_DOWN_PYRAMID_SIZE": ("fpn_p2", "bias", 1, 1, 0, 1),
+    "TOP_DOWN_PYRAMID_SIZE": ("fpn_p2", "kernel", 0, 4, 3, 1),
     "RPN_CONV_SIZE": ("rpn_conv_shared", "bias", 1, 1, 0, 1),
-    "len(RPN_ANCHOR_RATIOS)": ("rpn_class_raw", "bias", 1, 1, 0, 2),
-    "FPN_CLASSIF_FC_LAYERS_SIZE": ("mrcnn_class_conv1", "bias", 1, 1, 0, 1),
+    "len(RPN_ANCHOR_RATIOS)": ("rpn_bbox_pred", "bias", 1, 1, 0, 4),
+    "FPN_CLASSIF_FC_LAYERS_SIZE": ("mrcnn_class_conv1", "kernel", 0, 4, 3, 1),
     "POOL_SIZE": ("mrcnn_class_conv1", "kernel", 0, 4, 0, 1),
-    "MASK_CONV_SIZE": ("mrcnn_mask_conv1", "bias", 1, 1, 0, 1),
+    "MASK_CONV_SIZE": ("mrcnn_mask_conv1", "kernel", 0, 4, 3, 1),
 }
 # The same field in other layers, for when the one above is left out.
 _OTHER_PLACES = {
@@ -65,8 +73,8 @@ Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
 class WeightsInfo:
     """What `inspect_weights` found. What a file does not tell is None (or empty).
 
-    `kind` is "mask_rcnn", "backbone only" or "unknown"; `backbone` is "resnet50", "resnet101", "resnet14" or
-    "custom". `fields` holds the Config fields that the shapes give away, `config`, `class_names` and `epoch`
+    `kind` is "mask_rcnn", "backbone only" or "unknown"; `backbone` is a name that BACKBONE takes, or "custom".
+    `fields` holds the Config fields that the shapes give away, `config`, `class_names` and `epoch`
     what the writer stored beside the weights; all of `metadata` is kept.
     """
 
@@ -208,15 +216,20 @@ def deduce_fields(shapes: Shapes) -> dict[str, int]:
 
 
 def backbone_name(shapes: Shapes) -> str | None:
-    """ "resnet50", "resnet101", "resnet14" by the blocks of each stage; "custom"; None without any backbone
+    """ "resnet50" and the like, by the blocks of each stage and their widths; "custom"; None without any backbone
     layer."""
     backbone = [layer for layer in shapes if is_backbone(layer)]
     if not backbone:
         return None
     blocks = tuple(
-        sum(1 for layer in backbone if re.fullmatch(rf"res{stage}[a-z]_branch2a", layer)) for stage in (2, 3, 4, 5)
+        sum(1 for layer in backbone if re.fullmatch(rf"res{stage}[a-z]+_branch2a", layer)) for stage in (2, 3, 4, 5)
     )
-    return _BACKBONES.get((blocks, "res2a_branch2c" in shapes), "custom")
+    second = shapes.get("res2a_branch2b", {})
+    kernel = second.get("kernel", second.get("0", ()))
+    known = {key: name for key, name in RESNETS.items() if key[:2] == (blocks, "res2a_branch2c" in shapes)}
+    if len(kernel) != 4:  # the plain one, which comes first
+        return next(iter(known.values()), "custom")
+    return next((name for key, name in known.items() if key[2:] == (kernel[3] // kernel[2], kernel[3])), "custom")
 
 
 def is_backbone(layer: str) -> bool:

@@ -62,7 +62,7 @@ def inputs(config: Any, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The network's inputs for images that mold to one size."""
     molded, metas, _ = mold_inputs(list(images), config)
     molded = np.asarray(molded, np.float32)
-    anchors = normalize_boxes(pyramid_anchors(config, molded.shape[1:3]), molded.shape[1:3])
+    anchors = normalize_boxes(pyramid_anchors(config, molded.shape[1:3]), molded.shape[1:3], config.BOX_GRID)
     return [molded, np.asarray(metas, np.float32), np.stack([anchors] * len(molded)).astype(np.float32)]
 
 

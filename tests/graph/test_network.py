@@ -268,3 +268,18 @@ def test_call_gives_what_the_checks_compare_with():
     rows = call(network, arrays)[0][0]
     np.testing.assert_array_equal(rows[: len(detections)], detections)
     assert masks.shape == (len(detections), 28, 28)
+
+
+@pytest.mark.parametrize("recipe", ["torchvision_v1", "torchvision_v2", "detectron2", "modern"])
+def test_modern_recipes(recipe):
+    from tests.test_modern_network import network_of
+
+    config, network = network_of(recipe)
+    check_engines(config, network, inputs(config, pictures(2, 80, 112)), least=5)
+
+
+def test_group_normalization():
+    from tests.test_modern_network import network_of
+
+    config, network = network_of("torchvision_v2", NORM="group")
+    check_engines(config, network, inputs(config, pictures(1, 80, 112)), least=5)
