@@ -17,13 +17,13 @@ BIN := $(VENV)/bin
 endif
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help setup setup-backends setup-browser demo test test-tensorflow test-jax test-torch test-all lint format bench clean
+.PHONY: help setup setup-backends setup-browser setup-peers demo test test-tensorflow test-jax test-torch test-all lint format bench clean
 
 help:
 	@echo "make setup     virtual environment in $(VENV), with TensorFlow (CPU)"
 	@echo "make demo      nuclei found in held-out microscope images"
 	@echo "make test      lint aside, every test that is quick, on all three backends"
-	@echo "make test-all  the slow ones too (training on JAX and PyTorch)"
+	@echo "make test-all  the slow ones too (training on JAX and PyTorch, parity with torchvision itself: 6 GB)"
 	@echo "make lint      ruff: lint and format"
 	@echo "make bench     the measurements in benchmarks/"
 
@@ -67,7 +67,7 @@ test-tensorflow: setup-backends setup-browser
 test-jax test-torch: test-%: setup-backends
 	KERAS_BACKEND=$* $(PYTEST) -m "backends and not slow"
 
-test-all: setup-backends setup-browser
+test-all: setup-backends setup-browser setup-peers
 	KERAS_BACKEND=tensorflow $(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST) -m backends
 	KERAS_BACKEND=torch $(PYTEST) -m backends
@@ -80,17 +80,23 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# torchvision and mayaku, which our own environment's PyTorch does not go with.
+# torchvision and mayaku, which our own environment's PyTorch does not go with: tests and benchmarks run them in a process
+# of its own.
+PEER_PYTHON := $(subst $(VENV),$(VENV)-peers,$(BIN))/python
+export MRCNN_PEER_PYTHON ?= $(PEER_PYTHON)
+
+setup-peers: $(VENV)-peers/.ready
+
 $(VENV)-peers/.ready:
 	$(PYTHON) -m venv $(VENV)-peers
-	$(subst $(VENV),$(VENV)-peers,$(BIN))/python -m pip install -qq $(PEERS)
+	$(PEER_PYTHON) -m pip install -qq $(PEERS)
 	@touch $@
 
-bench: setup-backends $(VENV)-peers/.ready
+bench: setup-backends setup-peers
 	for name in paste_masks prepost flops peak writing_results loader; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 	for name in inference training; do \
-	  $(BIN)/python -m benchmarks.$$name --peer-python $(subst $(VENV),$(VENV)-peers,$(BIN))/python || exit 1; done
+	  $(BIN)/python -m benchmarks.$$name --peer-python $(PEER_PYTHON) || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(VENV)-bare $(VENV)-peers $(VENV)-labelme out build dist *.egg-info .pytest_cache .ruff_cache

@@ -147,9 +147,9 @@ class Detector:
         Returns:
             For each image a dict of rois [N, 4] int32 in pixels, class_ids [N] int32, scores [N] float32, best score
             first, boxes [N, 4] float32, the rois in fractions of pixels, where BOX_GRID is "image" (of tiles there are
-            none), and masks: [H, W, N] bool; for "rle" N dicts of COCO's compressed run-length encoding; for
-            "polygons" N lists of outlines [M, (x, y)] int32 (see `mrcnn.data.masks.polygons_of_crop`, which also
-            tells about holes); for "none" not there. Only for "bool" anything of the image's size is made.
+            none), and masks: [H, W, N] bool; for "rle" N dicts of COCO's compressed run-length encoding; for "polygons"
+            N lists of outlines [M, (x, y)] int32 (see `mrcnn.data.masks.polygons_of_crop`, which also tells about
+            holes); for "none" not there. Only for "bool" anything of the image's size is made.
 
         Raises:
             TypeError, ValueError: an image that cannot be taken; the message says which. Masks "bool" of a large image
@@ -215,11 +215,7 @@ class Detector:
         return self._stream(images, masks, 0, None, on_error, with_images, look_ahead, workers)
 
     def detect_molded(
-        self,
-        molded_images: np.ndarray,
-        image_metas: np.ndarray,
-        verbose: int = 0,
-        masks: str = "bool",
+        self, molded_images: np.ndarray, image_metas: np.ndarray, verbose: int = 0, masks: str = "bool"
     ) -> list[Result]:
         """As `detect`, of molded images [B, h, w, C] and their metas [B, 12 + K] (see `mold_inputs`); but rois and
         masks are in pixels of the molded images, padding and all, as the ground truth of `load_image_gt` is."""
@@ -328,14 +324,12 @@ class Detector:
         return tile_detections(prepared.window, *self._placed(prepared, raw), self.config.MASK_PASTE)
 
     def _placed(self, prepared: _Prepared, raw: Raw) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes [N, 4] in the image's pixels (see `place_boxes`), class ids [N], scores [N] and masks [N, mh, mw] of
-        what is kept."""
+        """Boxes [N, 4] in pixels (see `place_boxes`), class ids [N], scores [N], masks [N, mh, mw] of what is kept."""
         least = least_scores(self.min_confidence, self.config, self.class_names)
         detections, class_masks = select(raw, least, self._agnostic_threshold)
         shape, window = prepared.place
-        grid = self.config.BOX_GRID
-        boxes, class_ids, scores, kept = place_boxes(detections, shape, prepared.molded.shape, window, grid)
-        return boxes, class_ids, scores, class_masks[kept]
+        *placed, kept = place_boxes(detections, shape, prepared.molded.shape, window, self.config.BOX_GRID)
+        return (*placed, class_masks[kept])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,51 @@
+"""torchvision, run once in a process and an environment of its own, for it does not go with the PyTorch of ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHON = Path("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def interpreter() -> Path:
+    """The Python that has torchvision: MRCNN_PEER_PYTHON, else that of `make setup-peers`."""
+    named = os.environ.get("MRCNN_PEER_PYTHON")
+    path = Path(named) if named else ROOT / ".venv-peers" / PYTHON
+    if not path.exists():
+        pytest.fail(f"torchvision's environment is not there: {path}. `make setup-peers` makes it.", pytrace=False)
+    return path.absolute()
+
+
+def photos() -> list[np.ndarray]:
+    """Parts of a photo, [H, W, 3] uint8 RGB: wide, very wide, upright and larger than what the networks work at; and
+    one of a size that they work at, for training."""
+    import cv2
+    import matplotlib.cbook
+
+    with matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=True) as file:
+        encoded = np.frombuffer(file.read(), np.uint8)
+    photo = cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    parts = (photo[60:210, 120:300], photo[20:180, 60:440], photo[:, :500])
+    return [np.ascontiguousarray(part) for part in (*parts, photo[100:292, 150:406])]
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory) -> Path:
+    """The folder with what `tests.torchvision.peer` writes."""
+    folder = tmp_path_factory.mktemp("torchvision")
+    np.savez(folder / "photos.npz", *photos())
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(interpreter()), "-m", "tests.torchvision.peer", str(folder)],
+        cwd=ROOT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    print(done.stdout, file=sys.stderr)
+    return folder
