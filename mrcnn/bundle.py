@@ -166,8 +166,11 @@ _BOXES = {"legacy": "(pixels - [0, 0, 1, 1]) / ([h, w, h, w] - 1)", "image": "pi
 
 def _preprocessing(config: Config) -> dict[str, Any]:
     """In words and numbers, for those who run the network without this package; detection reads the configuration."""
+    order = -1 if config.IMAGE_CHANNEL_ORDER == "bgr" else 1
     return {
-        "channels": "RGB" if config.IMAGE_CHANNEL_COUNT == 3 else str(config.IMAGE_CHANNEL_COUNT),
+        "channels": config.IMAGE_CHANNEL_ORDER.upper()
+        if config.IMAGE_CHANNEL_COUNT == 3
+        else (str(config.IMAGE_CHANNEL_COUNT)),
         "layout": "[images, height, width, channels] float32",
         "resize_mode": config.IMAGE_RESIZE_MODE,
         "min_side": config.IMAGE_MIN_DIM,
@@ -179,7 +182,7 @@ def _preprocessing(config: Config) -> dict[str, Any]:
             if config.IMAGE_PAD_CORNER
             else {"padding": "on all sides", "padding_value_before_the_mean_is_subtracted": 0}
         ),
-        "subtract": [float(value) for value in config.MEAN_PIXEL],
-        "divide": [float(value) for value in config.STD_PIXEL],
+        "subtract": [float(value) for value in config.MEAN_PIXEL[::order]],
+        "divide": [float(value) for value in config.STD_PIXEL[::order]],
         "boxes": f"(y1, x1, y2, x2), normalized: {_BOXES[config.BOX_GRID]} in the molded image",
     }

@@ -83,7 +83,7 @@ _TORCHVISION: dict[str, Any] = {
 
 _DETECTRON2: dict[str, Any] = {
     **_COMMON,
-    # Blue, green and red are put in the order of this package when weights are converted.
+    "IMAGE_CHANNEL_ORDER": "bgr",
     "MEAN_PIXEL": np.array([123.675, 116.28, 103.53]),
     "NORM": "frozen",
     "NORM_PARTS": ("backbone",),

@@ -21,6 +21,7 @@ BOX_GRIDS = ("legacy", "image")
 ROI_ALIGNS = ("legacy", "unaligned", "aligned")
 ROI_LEVELS = ("round", "floor")
 PASTES = ("legacy", "torchvision", "aligned")
+CHANNEL_ORDERS = ("rgb", "bgr")
 INTERPOLATIONS = ("legacy", "bilinear", "antialias")
 
 
@@ -118,6 +119,9 @@ class Recipe:
     IMAGE_PAD_CORNER = False
     # What channels are divided by after MEAN_PIXEL was subtracted, in image values.
     STD_PIXEL = np.array([1.0])
+    # The order in which the network takes an image's three channels: "rgb", as images have them, or "bgr", as in Caffe
+    # and most of detectron2's models. MEAN_PIXEL and STD_PIXEL are in the image's order in either case.
+    IMAGE_CHANNEL_ORDER = "rgb"
 
     # Training
 
@@ -194,6 +198,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MASK_PASTE": _one_of(PASTES),
     "IMAGE_SIZE_MULTIPLE": (lambda v: is_whole(v) and v in (32, 64), "32 or 64"),
     "IMAGE_INTERPOLATION": _one_of(INTERPOLATIONS),
+    "IMAGE_CHANNEL_ORDER": _one_of(CHANNEL_ORDERS),
     "MASK_TARGETS": _one_of(("legacy", "soft", "aligned")),
     "RPN_BBOX_LOSS_BETA": (lambda v: 0 <= v < math.inf, "a number of at least 0"),
     "BBOX_LOSS_BETA": (lambda v: 0 <= v < math.inf, "a number of at least 0"),
@@ -215,6 +220,11 @@ def contradiction(config: Any) -> str | None:
         return (
             f"STD_PIXEL must be one number above 0, or one for each of the IMAGE_CHANNEL_COUNT = "
             f"{config.IMAGE_CHANNEL_COUNT} channels. Received: {config.STD_PIXEL!r}."
+        )
+    if config.IMAGE_CHANNEL_ORDER == "bgr" and config.IMAGE_CHANNEL_COUNT != 3:
+        return (
+            "IMAGE_CHANNEL_ORDER 'bgr' is for images of three channels. Received: IMAGE_CHANNEL_COUNT "
+            f"{config.IMAGE_CHANNEL_COUNT}."
         )
     if (config.ROI_ALIGN == "legacy") != (config.BOX_GRID == "legacy"):
         return (

@@ -111,3 +111,21 @@ def test_a_deviation_needs_no_other_recipe(rng):
     assert window == (22, 0, 42, 64)
     np.testing.assert_allclose(molded[0, 0], -config.MEAN_PIXEL / [2, 4, 8], rtol=1e-6)
     np.testing.assert_allclose(molded[30, 30], (200 - config.MEAN_PIXEL) / [2, 4, 8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_blue_comes_first_where_a_network_wants_it(rng, kind):
+    from mrcnn.legacy import functions  # which imports Keras
+
+    rgb = of(Config, STD_PIXEL=np.array([2.0, 4.0, 8.0]), IMAGE_MAX_DIM=64, IMAGE_MIN_DIM=32)
+    bgr = of(type(rgb), IMAGE_CHANNEL_ORDER="bgr")
+    image = rng.integers(0, 256, (40, 64, 3)).astype(kind)
+    expected, meta, _ = mold_one(image, rgb)
+    molded, other_meta, _ = mold_one(image, bgr)
+    np.testing.assert_array_equal(molded, expected[..., ::-1])
+    np.testing.assert_array_equal(meta, other_meta)
+    standard = mold_image(image[None], bgr)
+    np.testing.assert_array_equal(standard, mold_image(image[None], rgb)[..., ::-1])
+    np.testing.assert_array_equal(unmold_image(standard, bgr), image[None].astype(np.uint8))
+    legacy = functions.mold_image(image, bgr)
+    np.testing.assert_allclose(legacy, standard[0], rtol=1e-6)

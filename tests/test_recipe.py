@@ -72,6 +72,10 @@ def test_every_field_of_a_recipe_has_a_rule():
         ({"CONV_BIAS": "no"}, "CONV_BIAS must be True or False. Received: 'no'"),
         ({"BBOX_LOG_LIMIT": 0}, "BBOX_LOG_LIMIT must be a number above 0"),
         ({"STD_PIXEL": np.array([1.0, 0.0, 1.0])}, "STD_PIXEL must be one number above 0, or one for each"),
+        (
+            {"IMAGE_CHANNEL_ORDER": "bgr", "IMAGE_CHANNEL_COUNT": 1, "MEAN_PIXEL": np.array([9.0])},
+            "IMAGE_CHANNEL_ORDER 'bgr' is for images of three channels. Received: IMAGE_CHANNEL_COUNT 1",
+        ),
         ({"STD_PIXEL": np.array([1.0, 2.0])}, "STD_PIXEL must be one number above 0, or one for each"),
         ({"ROI_ALIGN": "aligned"}, "ROI_ALIGN 'legacy' goes with BOX_GRID 'legacy'.*Received: ROI_ALIGN 'aligned'"),
         ({"BOX_GRID": "image"}, "ROI_ALIGN 'legacy' goes with BOX_GRID 'legacy'"),

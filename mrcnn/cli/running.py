@@ -32,7 +32,8 @@ from mrcnn.selection import asked_scores
 # What of the configuration is about images on their way to the network; the rest is part of an exported model.
 _OUTSIDE = (
     "IMAGE_RESIZE_MODE", "IMAGE_MIN_DIM", "IMAGE_MAX_DIM", "IMAGE_MIN_SCALE", "IMAGE_RECTANGLE", "MEAN_PIXEL",
-    "STD_PIXEL", "IMAGE_INTERPOLATION", "IMAGE_ROUND_DOWN", "IMAGE_PAD_CORNER", "MASK_PASTE", "IMAGES_PER_GPU",
+    "STD_PIXEL", "IMAGE_CHANNEL_ORDER", "IMAGE_INTERPOLATION", "IMAGE_ROUND_DOWN", "IMAGE_PAD_CORNER", "MASK_PASTE",
+    "IMAGES_PER_GPU",
 )  # fmt: skip
 
 

@@ -129,12 +129,12 @@ def _luminance(image: np.ndarray) -> np.ndarray:
 
 
 def mold_image(image: np.ndarray, config: Config) -> np.ndarray:
-    """Subtract MEAN_PIXEL from an image [H, W, C] or images [B, H, W, C] of any number type, and divide by STD_PIXEL
-    -> float32."""
-    image = np.asarray(image)
+    """Subtract MEAN_PIXEL from an image [H, W, C] or images [B, H, W, C] of any number type, divide by STD_PIXEL, and
+    put the channels in IMAGE_CHANNEL_ORDER -> float32."""
+    image = ordered(np.asarray(image), config)
     output = np.empty(image.shape, np.float32)
     lines = (-1, *image.shape[-2:])
-    _standardize(image.reshape(lines), *_statistics(config, image.shape[-1]), output.reshape(lines))
+    _standardize(image.reshape(lines), *statistics(config, image.shape[-1]), output.reshape(lines))
     return output
 
 
@@ -162,13 +162,20 @@ def unmold_image(image: np.ndarray, config: Config) -> np.ndarray:
     legacy: the original cuts the fraction off, which a float32 image does not survive unchanged.
     """
     image = np.asarray(image)
-    mean, std = _statistics(config, image.shape[-1])
+    mean, std = statistics(config, image.shape[-1])
     values = np.rint((image if (std == 1).all() else image * std) + mean)
-    return np.clip(values, 0, 255).astype(np.uint8)
+    return ordered(np.clip(values, 0, 255).astype(np.uint8), config)
 
 
-def _statistics(config: Config, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """MEAN_PIXEL and STD_PIXEL of each channel."""
+def ordered(image: np.ndarray, config: Config) -> np.ndarray:
+    """An image [..., C] with its channels in the network's order; and back, for it is its own inverse."""
+    if getattr(config, "IMAGE_CHANNEL_ORDER", "rgb") == "rgb":
+        return image
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def statistics(config: Config, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """MEAN_PIXEL and STD_PIXEL of each channel, in the network's order."""
     found = []
     # What is like a configuration and knows no STD_PIXEL, as scripts have it, divides by 1.
     for name, default in (("MEAN_PIXEL", 0.0), ("STD_PIXEL", 1.0)):
@@ -178,7 +185,7 @@ def _statistics(config: Config, channels: int) -> tuple[np.ndarray, np.ndarray]:
                 f"{name} must have one number, or one for each channel. "
                 f"Received: {len(numbers)} numbers, {channels} channels."
             )
-        found.append(np.broadcast_to(numbers, (channels,)))
+        found.append(ordered(np.broadcast_to(numbers, (channels,)), config))
     return found[0], found[1]
 
 
@@ -237,8 +244,8 @@ def mold_one(image: Any, config: Config) -> tuple[np.ndarray, np.ndarray, tuple[
     )
     check_molded_size(fitted.shape, mode, config.IMAGE_SIZE_MULTIPLE)
     molded = np.empty((*fitted.shape, image.shape[2]), np.float32)
-    (mean, std), (top, left, bottom, right) = _statistics(config, image.shape[2]), fitted.window
-    _standardize(fitted.image, mean, std, molded[top:bottom, left:right])
+    (mean, std), (top, left, bottom, right) = statistics(config, image.shape[2]), fitted.window
+    _standardize(ordered(fitted.image, config), mean, std, molded[top:bottom, left:right])
     padding = np.zeros(len(mean)) if config.IMAGE_PAD_CORNER else -mean / std
     lines, line = molded.reshape(len(molded), -1), np.tile(padding, fitted.shape[1])
     start, stop = left * len(mean), right * len(mean)

@@ -17,6 +17,7 @@ from keras import ops
 from mrcnn import losses
 from mrcnn.config import Config
 from mrcnn.data.image_meta import ImageMeta
+from mrcnn.data.molding import ordered, statistics
 from mrcnn.data.molding import unmold_image as _unmold_image
 from mrcnn.layers.detections import DetectionLayer
 from mrcnn.layers.targets import DetectionTargetLayer
@@ -103,8 +104,10 @@ def parse_image_meta_graph(meta: Any) -> dict[str, Any]:
 
 
 def mold_image(images: np.ndarray, config: Config) -> np.ndarray:
-    """Images [..., H, W, C] minus MEAN_PIXEL: float64, of float32 values."""
-    return np.asarray(images).astype(np.float32) - np.asarray(config.MEAN_PIXEL, np.float64)
+    """As `mrcnn.data.molding.mold_image`, of images [..., H, W, C]; but float64, of float32 values."""
+    values = ordered(np.asarray(images).astype(np.float32), config)
+    mean, std = statistics(config, values.shape[-1])
+    return (values - mean) / std
 
 
 def unmold_image(normalized_images: np.ndarray, config: Config) -> np.ndarray:
