@@ -82,12 +82,16 @@ def test_every_field_of_a_recipe_has_a_rule():
         ({"MASK_TARGETS": "soft"}, "MASK_TARGETS 'soft' needs BOX_GRID 'image'"),
         ({"MASK_PASTE": "aligned"}, "MASK_PASTE 'aligned' needs boxes in fractions of pixels"),
         ({"IMAGE_RESIZE_MODE": "shortest", "IMAGE_MAX_DIM": None}, "IMAGE_MAX_DIM must be a whole number of pixels"),
-        ({"RPN_CONV_DEPT": 2}, r"Did you mean RPN_CONV_DEPTH\?"),
     ],
 )
 def test_what_cannot_work_is_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         of(**values)
+
+
+def test_a_misspelled_field_is_told():
+    with pytest.warns(UserWarning, match="MyConfig.RPN_CONV_DEPT: .* the field is RPN_CONV_DEPTH"):
+        of(RPN_CONV_DEPT=2)
 
 
 def test_training_images_of_the_shortest_side_lie_in_a_square():
