@@ -233,9 +233,9 @@ def contradiction(config: Any) -> str | None:
         )
     if config.MASK_TARGETS != "legacy" and config.BOX_GRID == "legacy":
         return f"MASK_TARGETS {config.MASK_TARGETS!r} needs BOX_GRID 'image'. Received: BOX_GRID 'legacy'."
-    if config.MASK_PASTE != "legacy" and config.BOX_GRID == "legacy":
+    if (config.MASK_PASTE == "legacy") != (config.BOX_GRID == "legacy"):
         return (
-            f"MASK_PASTE {config.MASK_PASTE!r} needs boxes in fractions of pixels: BOX_GRID 'image'. Received: "
-            "BOX_GRID 'legacy'."
+            "MASK_PASTE 'legacy' goes with BOX_GRID 'legacy', and neither without the other: the others lay masks into "
+            f"boxes of fractions of pixels. Received: MASK_PASTE {config.MASK_PASTE!r}, BOX_GRID {config.BOX_GRID!r}."
         )
     return None

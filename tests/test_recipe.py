@@ -80,7 +80,8 @@ def test_every_field_of_a_recipe_has_a_rule():
         ({"ROI_ALIGN": "aligned"}, "ROI_ALIGN 'legacy' goes with BOX_GRID 'legacy'.*Received: ROI_ALIGN 'aligned'"),
         ({"BOX_GRID": "image"}, "ROI_ALIGN 'legacy' goes with BOX_GRID 'legacy'"),
         ({"MASK_TARGETS": "soft"}, "MASK_TARGETS 'soft' needs BOX_GRID 'image'"),
-        ({"MASK_PASTE": "aligned"}, "MASK_PASTE 'aligned' needs boxes in fractions of pixels"),
+        ({"MASK_PASTE": "aligned"}, "MASK_PASTE 'legacy' goes with BOX_GRID 'legacy'.*Received: MASK_PASTE 'aligned'"),
+        ({"BOX_GRID": "image", "ROI_ALIGN": "aligned"}, "MASK_PASTE 'legacy' goes with BOX_GRID 'legacy'"),
         ({"IMAGE_RESIZE_MODE": "shortest", "IMAGE_MAX_DIM": None}, "IMAGE_MAX_DIM must be a whole number of pixels"),
     ],
 )

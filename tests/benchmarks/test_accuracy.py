@@ -14,6 +14,7 @@ import pytest
 from benchmarks.accuracy import __main__ as accuracy
 from benchmarks.accuracy import ours
 from benchmarks.accuracy.data import Clock, Found, label_map, masks_of, write_found
+from benchmarks.nuclei_training import nuclei
 
 
 def test_label_maps_and_masks_are_each_others_inverse(rng):
@@ -46,7 +47,7 @@ def test_our_dataset_holds_the_images_and_their_nuclei(rng):
     images = rng.integers(0, 255, (2, 64, 64), np.uint8)
     labels = np.zeros((2, 64, 64), np.int16)
     labels[1, 3:20, 5:9], labels[1, 30:40, 30:50] = 1, 2
-    dataset = ours.nuclei(images, labels)
+    dataset = nuclei(images, labels)
     assert dataset.num_images == 2
     np.testing.assert_array_equal(dataset.load_image(1), np.repeat(images[1][..., None], 3, axis=2))
     masks, class_ids = dataset.load_mask(1)
