@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from mrcnn.inference import Detector
+from tests.graph.cases import graph_bytes
 from tests.torchvision import comparing
 from tests.torchvision.conftest import photos
 from tests.torchvision.peer import CASES
@@ -14,6 +17,7 @@ pytestmark = [pytest.mark.backends, pytest.mark.slow]
 
 RELATIVE = 1e-4
 BOX, SCORE, MASK = 0.05, 1e-4, 1e-3  # pixels, scores, share of pixels
+OPENVINO_BOX, OPENVINO_SCORE = 0.1, 1e-3
 
 
 class Replay:
@@ -36,12 +40,11 @@ def case(request, recorded):
         (photo, comparing.run(config, network, photo), comparing.recorded_of(recorded, name, index))
         for index, photo in enumerate(photos()[: CASES[name][1]])
     ]
-    return name, config, pairs
+    return SimpleNamespace(name=name, config=config, network=network, pairs=pairs)
 
 
 def test_images_are_molded_alike(case):
-    _, _, pairs = case
-    for _, ours, theirs in pairs:
+    for _, ours, theirs in case.pairs:
         assert ours.inputs[0].shape[1:] == theirs.molded.shape
         assert ours.inputs[1][0, 7:11].tolist() == [0, 0, *theirs.size]
         np.testing.assert_allclose(ours.inputs[0][0], theirs.molded, atol=2e-4)
@@ -50,8 +53,7 @@ def test_images_are_molded_alike(case):
 
 
 def test_features_and_outputs_of_the_rpn(case):
-    _, _, pairs = case
-    for _, ours, theirs in pairs:
+    for _, ours, theirs in case.pairs:
         errors = {
             name: comparing.relative(getattr(ours, name), getattr(theirs, name))
             for name in ("C2", "C3", "C4", "C5", "P2", "P3", "P4", "P5", "P6")
@@ -69,8 +71,7 @@ def nearest(ours, theirs):
 
 
 def test_proposals_and_heads(case):
-    _, _, pairs = case
-    for _, ours, theirs in pairs:
+    for _, ours, theirs in case.pairs:
         proposals = ours.proposals[0] * np.tile(theirs.molded.shape[:2], 2)
         count = int((proposals != 0).any(axis=1).sum())
         assert count == len(theirs.proposals) > 100
@@ -87,10 +88,9 @@ def test_proposals_and_heads(case):
 
 
 def test_detections_and_masks_in_the_photo(case):
-    _, config, pairs = case
-    for photo, ours, theirs in pairs:
+    for photo, ours, theirs in case.pairs:
         raw = comparing.real(ours)
-        (result,) = Detector(Replay(raw), config).detect([photo])
+        (result,) = Detector(Replay(raw), case.config).detect([photo])
         assert len(result["boxes"]) == len(theirs.boxes) > 20
         assert len(set(theirs.labels.tolist())) > 5
         order = match_detections(result, theirs)
@@ -108,6 +108,21 @@ def test_detections_and_masks_in_the_photo(case):
         # difference of the boxes may go either way.
         assert different[~on_the_brink(theirs.boxes)].max() <= MASK
         np.testing.assert_allclose(raw[1][order], 1 / (1 + np.exp(-theirs.mask_logits)), atol=1e-3)
+
+
+def test_openvino_finds_the_same(case):
+    openvino_engine = pytest.importorskip("mrcnn.engines.openvino_engine")
+    engine = openvino_engine.OpenVINOEngine(graph_bytes(case.network, case.config), "float32")
+    detector = Detector(engine, case.config)
+    for photo, _, theirs in case.pairs:
+        (result,) = detector.detect([photo])
+        assert len(result["boxes"]) == len(theirs.boxes)
+        order = match_detections(result, theirs)
+        boxes = np.abs(result["boxes"][order] - theirs.boxes).max()
+        scores = np.abs(result["scores"][order] - theirs.scores).max()
+        print(f"OpenVINO: boxes {boxes:.2g} scores {scores:.2g}")
+        assert boxes <= OPENVINO_BOX
+        assert scores <= OPENVINO_SCORE
 
 
 def on_the_brink(boxes, cells=28):
