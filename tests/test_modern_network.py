@@ -30,6 +30,9 @@ SMALL = {
     "IMAGE_MAX_DIM": 128, "BOX_HEAD_CONV_SIZE": 32, "DETECTION_MAX_INSTANCES": 30, "DETECTION_MIN_CONFIDENCE": 0.3,
     "NORM_EPSILON": 1e-3, "MINI_MASK_SHAPE": (28, 28), "IMAGES_PER_GPU": 2,
 }  # fmt: skip
+BY_CLASS = {
+    "DETECTION_CLASS_CONFIDENCE": (0.0, 0.2, 0.0, 0.45), "DETECTION_NMS_THRESHOLD": 0.1, "DETECTION_MAX_INSTANCES": 200,
+}  # fmt: skip
 RECIPES = [name for name in PRESETS if name != "legacy"]
 
 
@@ -112,6 +115,27 @@ def test_all_classes_of_a_region_are_kept():
     assert len(rows) == len(kept) > 10
     assert len({tuple(row) for row in np.round(rows[:, :4] * shape)}) > 5
     np.testing.assert_allclose(rows, np.column_stack([kept[:, 2:], kept[:, 1], kept[:, 0]]), atol=1e-3)
+
+
+@on_every_backend
+def test_least_scores_by_class_and_suppression_across_classes():
+    """Of what a region scores enough in, whatever its class; 0.0 for a class: everything."""
+    least = BY_CLASS["DETECTION_CLASS_CONFIDENCE"]
+    config, network = network_of("modern", **BY_CLASS)
+    _, agnostic = network_of("modern", DETECTION_NMS_CLASS_AGNOSTIC=True, **BY_CLASS)
+    arrays = inputs_of(config, pictures(1, 96, 128))
+    for one, is_agnostic in ((network, False), (agnostic, True)):
+        rows = call(one, arrays)[0][0]
+        rows = rows[rows[:, 4] > 0]
+        classes = rows[:, 4].astype(int)
+        assert (rows[:, 5] >= np.array(least)[classes]).all()
+        if not is_agnostic:
+            assert rows[classes == 1, 5].min() < 0.45 and rows[classes == 2, 5].min() < 0.2
+        overlaps = max(
+            overlap(a, b) for i, a in enumerate(rows) for b in rows[:i] if is_agnostic or a[4] == b[4]
+        )  # fmt: skip
+        across = max(overlap(a, b) for i, a in enumerate(rows) for b in rows[:i])
+        assert overlaps <= 0.1 + 1e-5 and (across <= 0.1 + 1e-5) == is_agnostic
 
 
 def overlap(a, b):

@@ -278,6 +278,14 @@ def test_modern_recipes(recipe):
     check_engines(config, network, inputs(config, pictures(2, 80, 112)), least=5)
 
 
+def test_all_classes_of_a_region_with_least_scores_by_class():
+    from tests.test_modern_network import BY_CLASS, network_of
+
+    for agnostic in (False, True):
+        config, network = network_of("modern", DETECTION_NMS_CLASS_AGNOSTIC=agnostic, **BY_CLASS)
+        check_engines(config, network, inputs(config, pictures(1, 96, 128)), least=5)
+
+
 def test_group_normalization():
     from tests.test_modern_network import network_of
 

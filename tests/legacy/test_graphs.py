@@ -65,8 +65,8 @@ def test_resnet_has_the_names_and_weights_of_the_original():
 def test_resnet_without_its_last_stage():
     features = modellib.resnet_graph(layers.Input((64, 64, 3)), "resnet14")
     assert features[4] is None and len(features) == 5
-    with pytest.raises(ValueError, match="resnet50.*Received: 'resnet34'"):
-        modellib.resnet_graph(layers.Input((64, 64, 3)), "resnet34")
+    with pytest.raises(ValueError, match="resnet50.*Received: 'resnet99'"):
+        modellib.resnet_graph(layers.Input((64, 64, 3)), "resnet99")
 
 
 def test_blocks():
