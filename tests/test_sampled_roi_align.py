@@ -75,7 +75,7 @@ def scene(rng):
 @pytest.mark.parametrize("ratio", [1, 2, 3, 0])
 def test_against_a_slow_oracle(scene, aligned, ratio, monkeypatch):
     maps, boxes, shape = scene
-    monkeypatch.setattr(sampled_roi_align, "MOST_SAMPLES", 20)
+    monkeypatch.setattr(sampled_roi_align, "MOST_SAMPLES", 26)  # the longest box has so many cells in a bin
     size = 5
     found = sampled_roi_align.sampled_roi_align(
         ops.convert_to_tensor((boxes / shape).astype(np.float32)),
@@ -126,7 +126,7 @@ def test_the_gradient_is_the_derivative(scene, ratio, rng):
         crops = sampled_roi_align.sampled_roi_align(
             ops.convert_to_tensor(boxes), ops.convert_to_tensor(area), [a, b, c, d], (3, 3), sampling_ratio=ratio
         )
-        return ops.sum(crops * weights)
+        return ops.sum(crops * ops.convert_to_tensor(weights))
 
     inputs = dict(zip("abcd", maps, strict=True))
     total, found = gradients(value, inputs, list("abcd"))
