@@ -1,7 +1,9 @@
 """torchvision's Mask R-CNN state dicts as weights of this package's layers; numpy only.
 
 Covered are `maskrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn_v2` and any `MaskRCNN` on a `resnet_fpn_backbone`, with the
-names of the first files (`mask_fcn1`, `inner_blocks.0.weight`) as well as those of today; and plain ResNet classifiers.
+names of the first files (`mask_fcn1`, `inner_blocks.0.weight`) as well as those of today; and plain ResNet classifiers,
+timm's among them, which bears the same names (`resnet50.a1_in1k`, `tv_resnet50`, `resnet50_gn`). A state dict tells
+neither of activations nor of poolings: timm's `resnetaa50` and `resnetblur50` look like a `resnet50`, and are not.
 
 Layouts: a PyTorch convolution is [out, in, h, w] and here [h, w, in, out]; a linear layer [out, in] and [in, out]; the
 first fully connected layer of the box head sees a region channel by channel there and pixel by pixel here.
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +23,23 @@ from mrcnn.weights.contents import WeightsError, listed
 from mrcnn.weights.info import RESNETS
 
 Arrays = dict[str, dict[str, np.ndarray]]
+
+# What a classifier computes, torchvision's and timm's, where it is not the original's.
+_CLASSIFIER: dict[str, Any] = {
+    "RESNET_STRIDE_IN_3X3": True,
+    "SYMMETRIC_PADDING": True,
+    "CONV_BIAS": False,
+    "NORM_EPSILON": 1e-5,
+}
+_IMAGENET: dict[str, Any] = {"MEAN_PIXEL": [123.675, 116.28, 103.53], "STD_PIXEL": [58.395, 57.12, 57.375]}
+
+# Parts of timm's ResNets that ours do not have, by tensors that tell of them.
+_OTHER_PARTS = {
+    r"conv1\.0\.weight": "a deep stem of three convolutions (as resnet50c, resnet50d, resnet50t)",
+    r"layer\d\.0\.downsample\.2\.weight": "an average pooling in the shortcut (as resnet50d)",
+    r"layer\d\.\d+\.se\..*": "an attention of channels (as seresnet50, ecaresnet50)",
+    r"maxpool\.0\.weight": "a convolution in place of the first pooling (as resnetrs50)",
+}
 
 # What a normalization's tensors are called here.
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -102,6 +121,7 @@ def convert(state: Mapping[str, np.ndarray]) -> Conversion:
     found = Conversion()
     whole = "roi_heads.box_predictor.cls_score.weight" in names
     prefix = "backbone.body." if whole else ""
+    _refuse_other_parts(names)
     if prefix + "conv1.weight" not in names or prefix + "layer1.0.conv1.weight" not in names:
         raise WeightsError(
             "This is no state dict of torchvision's Mask R-CNN or ResNets: it has no "
@@ -110,6 +130,8 @@ def convert(state: Mapping[str, np.ndarray]) -> Conversion:
     shapes = {name: np.shape(state[old]) for name, old in names.items()}
     if whole:
         found.preset, found.fields = _recipe(shapes)
+    else:
+        found.fields = _classifier_fields(shapes)
     found.fields["BACKBONE"] = resnet_name(shapes, prefix)
     pool = int(found.fields.get("POOL_SIZE", 7))
     for name, old in names.items():
@@ -174,6 +196,23 @@ def _recipe(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, dict[str, Any]]
     return ("torchvision_v2" if convs else "torchvision_v1"), fields
 
 
+def _classifier_fields(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    channels = shapes["conv1.weight"][1]
+    norm = "batch" if "bn1.running_mean" in shapes else "group"
+    means = _IMAGENET if channels == 3 else {}
+    return {"IMAGE_CHANNEL_COUNT": channels, "NORM": norm, **_CLASSIFIER, **means}
+
+
+def _refuse_other_parts(names: Iterable[str]) -> None:
+    for pattern, part in _OTHER_PARTS.items():
+        found = [name for name in names if re.fullmatch(pattern, name)]
+        if found:
+            raise WeightsError(
+                f"This is a ResNet of timm with {part}, which the backbones here do not have: it holds "
+                f"{listed(found)}. One of torchvision's kind, such as resnet50.a1_in1k, will do."
+            )
+
+
 def resnet_name(shapes: Mapping[str, tuple[int, ...]], prefix: str = "") -> str:
     """The name of a ResNet of torchvision, as BACKBONE has it.
 
@@ -206,7 +245,7 @@ def _target(name: str, prefix: str, pool: int) -> tuple[Target | None, str]:
     module, _, weight = name.rpartition(".")
     for pattern, layer, kind in _RULES:
         match = re.fullmatch(pattern.replace("BODY", re.escape(prefix)), module)
-        if match:
+        if match and (kind != "norm" or weight in _NORM):
             named = layer(match) if callable(layer) else match.expand(layer)
             return _turned(named, kind, weight, pool), ""
     return None, _UNKNOWN
@@ -232,8 +271,8 @@ def _in_block(kind: str) -> Callable[[re.Match[str]], str]:
 _RULES: list[tuple[str, Any, str]] = [
     (r"BODYconv1", "conv1", "conv"),
     (r"BODYbn1", "bn_conv1", "norm"),
-    (r"BODYlayer(\d)\.(\d+)\.conv(\d)", _in_block("res"), "conv"),
-    (r"BODYlayer(\d)\.(\d+)\.bn(\d)", _in_block("bn"), "norm"),
+    (r"BODYlayer(\d)\.(\d+)\.conv([123])", _in_block("res"), "conv"),
+    (r"BODYlayer(\d)\.(\d+)\.bn([123])", _in_block("bn"), "norm"),
     (r"BODYlayer(\d)\.(\d+)\.downsample\.0", _in_block("res"), "conv"),
     (r"BODYlayer(\d)\.(\d+)\.downsample\.1", _in_block("bn"), "norm"),
     *(
