@@ -14,6 +14,7 @@ import numpy as np
 from mrcnn import config_checks as checks
 from mrcnn import config_habits as habits
 from mrcnn import config_pickling as pickling
+from mrcnn.applications import APPLICATIONS, application_of, pixel_fields
 from mrcnn.config_rules import (
     AUGMENTATIONS,
     BACKBONES,
@@ -24,8 +25,10 @@ from mrcnn.config_rules import (
     SIZE_MULTIPLE,
     ConfigError,
     check_fields,
+    is_backbone_name,
     nearest_sizes,
 )
+from mrcnn.presets import is_of_a_preset
 from mrcnn.recipe import Recipe
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "SIZE_MULTIPLE",
     "Config",
     "ConfigError",
+    "is_backbone_name",
     "nearest_sizes",
 ]
 
@@ -75,8 +79,10 @@ class Config(Recipe):
     STEPS_PER_EPOCH = 1000
     VALIDATION_STEPS = 50
 
-    # "resnet50", "resnet101" and others of torchvision's names (see BACKBONES), "resnet14" (small, for a CPU), or a
-    # callable (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4, C5].
+    # "resnet50", "resnet101" and others of torchvision's names (see BACKBONES), "resnet14" (small, for a CPU);
+    # "keras:EfficientNetV2B0" and others of keras.applications (MEAN_PIXEL and STD_PIXEL are then, unless they are set,
+    # what that network was trained with); or a callable (input_image, stage5=True, train_bn=...) -> [C1, C2, C3, C4,
+    # C5].
     BACKBONE: str | Callable = "resnet101"
     # With a callable backbone: a callable (image_shape) -> [levels, (height, width)]. None: from the strides.
     COMPUTE_BACKBONE_SHAPE: Callable | None = None
@@ -235,6 +241,7 @@ class Config(Recipe):
                 )
         if self.IMAGE_RECTANGLE is None:
             self.IMAGE_RECTANGLE = self._rectangle_of_shape()
+        vars(self).update(self._pixels_of_backbone())
         self.validate()
         habits.tell_of_values(self, LEVELS, LOSS_NAMES)
         self.BATCH_SIZE = self.IMAGES_PER_GPU * self.GPU_COUNT
@@ -307,6 +314,17 @@ class Config(Recipe):
             if (steps := checks.whole(getattr(self, name))) is not getattr(self, name):
                 setattr(self, name, steps)
         check_fields(self)
+
+    def _pixels_of_backbone(self) -> dict[str, np.ndarray]:
+        """MEAN_PIXEL and STD_PIXEL of a backbone of keras.applications, where nobody has set them."""
+        name = application_of(self.BACKBONE)
+        if name not in APPLICATIONS or not checks.is_whole(self.IMAGE_CHANNEL_COUNT):
+            return {}
+        return {
+            field: value
+            for field, value in pixel_fields(name, self.IMAGE_CHANNEL_COUNT).items()
+            if getattr(self, field) is getattr(Config, field) or is_of_a_preset(field, getattr(self, field))
+        }
 
     def _rectangle_of_shape(self) -> tuple[int, int] | None:
         return checks.rectangle_of(getattr(type(self), "IMAGE_SHAPE", None), self.IMAGE_CHANNEL_COUNT)

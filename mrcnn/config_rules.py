@@ -14,6 +14,7 @@ import numpy as np
 from mrcnn import config_checks as checks
 from mrcnn import config_habits as habits
 from mrcnn import recipe
+from mrcnn.applications import APPLICATIONS, application_of, suggestions
 
 RESIZE_MODES = ("none", "square", "pad64", "crop", "shortest")
 MASK_GRIDS = ("legacy", "image")
@@ -58,8 +59,7 @@ def check_fields(config: Any) -> None:
     _require(config, "AUGMENTATION", lambda v: v in AUGMENTATIONS, f"one of {', '.join(AUGMENTATIONS)}")
     for name, (holds, wanted) in {**checks.BY_THEMSELVES, **recipe.RULES}.items():
         _require(config, name, holds, wanted)
-    _require(config, "BACKBONE", lambda v: callable(v) or v in BACKBONES,
-             f"one of {', '.join(BACKBONES)}, or a callable")  # fmt: skip
+    _check_backbone(config)
     for name in ("RPN_BBOX_STD_DEV", "BBOX_STD_DEV"):
         _require(
             config,
@@ -106,6 +106,20 @@ def check_fields(config: Any) -> None:
     _check_sizes(config)
 
 
+def is_backbone_name(value: Any) -> bool:
+    """Whether BACKBONE can be a name: one of `BACKBONES`, or "keras:" and one of `mrcnn.applications.APPLICATIONS`."""
+    return isinstance(value, str) and (value in BACKBONES or application_of(value) in APPLICATIONS)
+
+
+def _check_backbone(config: Any) -> None:
+    value = config.BACKBONE
+    near = suggestions(value, BACKBONES) if isinstance(value, str) else []
+    _require(config, "BACKBONE", lambda v: callable(v) or is_backbone_name(v),
+             f"one of {', '.join(BACKBONES)}; or 'keras:' and a name of keras.applications, such as "
+             "'keras:EfficientNetV2B0'; or a callable",
+             f" Did you mean {' or '.join(map(repr, near))}?" if near else "")  # fmt: skip
+
+
 def _check_sizes(config: Any) -> None:
     _require(config, "IMAGE_RESIZE_MODE", lambda v: v in RESIZE_MODES, f"one of {', '.join(RESIZE_MODES)}")
     _require(config, "MASK_GRID", lambda v: v in MASK_GRIDS, f"one of {', '.join(MASK_GRIDS)}")
@@ -148,11 +162,11 @@ def nearest_sizes(value: Any, multiple: int = SIZE_MULTIPLE) -> str:
     return f" Nearest: {', '.join(map(str, sizes))}."
 
 
-def _require(config: Any, name: str, holds: Callable[[Any], bool], wanted: str) -> None:
+def _require(config: Any, name: str, holds: Callable[[Any], bool], wanted: str, hint: str = "") -> None:
     value = getattr(config, name)
     try:
         fine = bool(holds(value))
     except (TypeError, ValueError):
         fine = False
     if not fine:
-        raise ConfigError(f"{name} must be {wanted}. Received: {value!r}.{habits.about_field(config, name)}")
+        raise ConfigError(f"{name} must be {wanted}. Received: {value!r}.{hint}{habits.about_field(config, name)}")

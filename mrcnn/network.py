@@ -12,10 +12,12 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from mrcnn.applications import application_of
 from mrcnn.config import Config, ConfigError
 from mrcnn.data.image_meta import ImageMeta
 from mrcnn.layers.anchors import Anchors
 from mrcnn.layers.detections import DetectionLayer
+from mrcnn.layers.keras_backbone import BackboneError, keras_backbone
 from mrcnn.layers.normalization import Norm
 from mrcnn.layers.proposals import ProposalLayer
 from mrcnn.layers.pyramid import feature_pyramid
@@ -173,14 +175,7 @@ def _build_training(config: Config, model_class: Callable[..., keras.Model]) -> 
 def _trunk(config: Config, image: Any) -> tuple[list[Any], tuple[Any, Any, Any, list[Any]]]:
     """Image -> P2..P5, which the heads see, and the RPN's outputs over those of P2..P6 that have anchors (see
     `region_proposal_network`)."""
-    if callable(config.BACKBONE):
-        _, *features = config.BACKBONE(image, stage5=True, train_bn=config.TRAIN_BN)
-    else:
-        style = Style(
-            _norm(config, "backbone"), bool(config.CONV_BIAS), bool(config.RESNET_STRIDE_IN_3X3),
-            bool(config.SYMMETRIC_PADDING),
-        )  # fmt: skip
-        _, *features = BACKBONES[config.BACKBONE](image, style=style)
+    features = _features(config, image)
     norm = _norm(config, "pyramid")
     pyramid = feature_pyramid(features, config.TOP_DOWN_PYRAMID_SIZE, norm, bool(config.CONV_BIAS or not norm))
     # legacy: the original's RPN looked at all levels; what it proposed on those without anchors were boxes of no size.
@@ -190,6 +185,21 @@ def _trunk(config: Config, image: Any) -> tuple[list[Any], tuple[Any, Any, Any, 
         config.RPN_OBJECTNESS,
     )  # fmt: skip
     return pyramid[:4], rpn
+
+
+def _features(config: Config, image: Any) -> list[Any]:
+    """Image -> C2..C5."""
+    if callable(config.BACKBONE):
+        return config.BACKBONE(image, stage5=True, train_bn=config.TRAIN_BN)[1:]
+    norm = _norm(config, "backbone")
+    application = application_of(config.BACKBONE)
+    if application is not None:
+        try:
+            return keras_backbone(image, application, config.TRAIN_BN, frozen=norm.kind == "frozen")
+        except BackboneError as error:
+            raise ConfigError(f"BACKBONE {config.BACKBONE!r} will not do: {error}") from error
+    style = Style(norm, bool(config.CONV_BIAS), bool(config.RESNET_STRIDE_IN_3X3), bool(config.SYMMETRIC_PADDING))
+    return BACKBONES[config.BACKBONE](image, style=style)[1:]
 
 
 def _norm(config: Config, part: str) -> Norm:

@@ -131,6 +131,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def is_of_a_preset(field: str, value: Any) -> bool:
+    """Whether a value of a field, which is an array, is a preset's own, and not one that somebody else has set."""
+    return any(value is values.get(field) for values in PRESETS.values())
+
+
 def subclass(base: type, name: str) -> type:
     """A subclass of a configuration with a preset's values."""
     title = "".join(part.capitalize() for part in name.split("_"))

@@ -75,7 +75,7 @@ def run_stages(
         start = owner.epoch if before is None else before
         if goes_on and before is None:
             start = min(int(saved.stage.get("start", start)), start)
-        owner.set_trainable(training.stage_pattern(stage.layers))
+        owner.set_trainable(training.stage_pattern(stage.layers, network))
         _compile(owner, stage, start, step)
         if goes_on and saved.has_optimizer and load_optimizer(network.optimizer, saved.path):
             restore_own_weights(network, saved)
@@ -151,7 +151,7 @@ def step_to_begin_with(owner: Any, saved: Saved | None) -> int:
 
 
 def _require_layers(network: keras.Model, stage: Stage) -> None:
-    pattern = training.stage_pattern(stage.layers)
+    pattern = training.stage_pattern(stage.layers, network)
     if not any(re.fullmatch(pattern, name) for name in _layers_with_weights(network)):
         raise ValueError(
             f"No layer matches layers={stage.layers!r}. Stages: {', '.join(training.STAGES)}; or a regular expression "

@@ -27,6 +27,7 @@ from mrcnn.ops.squares import sum_of_squares
 from mrcnn.optimization import make_optimizer
 from mrcnn.parallel import DataParallel
 from mrcnn.resuming import Checkpoints, Course, Position, fit_from, remove_leftovers
+from mrcnn.stage_layers import layers_from_stage
 from mrcnn.watching import Watch
 
 HEADS = r"(mrcnn\_.*)|(rpn\_.*)|(fpn\_.*)"
@@ -106,13 +107,21 @@ def as_network(network: keras.Model, mode: str, config: Config) -> keras.Model:
     return network
 
 
-def stage_pattern(layers: str) -> str:
+def stage_pattern(layers: str, network: keras.Model | None = None) -> str:
     """The regular expression of a stage ("heads", "3+", "4+", "5+", "all"), or `layers` itself, checked.
+
+    Args:
+        layers: a stage, or a regular expression.
+        network: what it is for, so that the stages "3+" to "5+" are found in backbones whose names do not tell them:
+            there they are the layers between C2, C3 or C4 and C5.
 
     Raises:
         ValueError: neither a stage nor a regular expression.
     """
     pattern = STAGES.get(layers, layers)
+    if network is not None and re.fullmatch(r"[345]\+", layers):
+        names = layers_from_stage(network, int(layers[0]))
+        pattern = pattern if names is None else "|".join([HEADS, *map(re.escape, names)])
     try:
         re.compile(pattern)
     except re.error as error:

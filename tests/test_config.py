@@ -117,7 +117,7 @@ def test_a_derived_field_that_is_set_is_told_to_be_ignored():
         ({"IMAGES_PER_GPU": True}, "IMAGES_PER_GPU must be a whole number"),
         (
             {"BACKBONE": "resnet19"},
-            "BACKBONE must be one of resnet50, resnet101, .*resnet14, or a callable.*'resnet19'",
+            "BACKBONE must be one of resnet50, resnet101, .*resnet14; or 'keras:'.*; or a callable.*'resnet19'",
         ),
         ({"RPN_ANCHOR_SCALES": ()}, "RPN_ANCHOR_SCALES must be a scale for each of the levels P2, P3"),
         ({"RPN_ANCHOR_SCALES": (8, 16, 32, 64, 128, 256)}, r"each of the levels P2, .*P6, or of the first ones.*\(8, "),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrcnn.backend import require_backend
 from mrcnn.cli import CommandError, note
-from mrcnn.config import BACKBONES, Config
+from mrcnn.config import Config, is_backbone_name
 from mrcnn.data.coco_names import COCO_NAMES
 from mrcnn.quiet import hidden_error_stream
 from mrcnn.selection import asked_scores, class_of
@@ -188,7 +188,7 @@ def make_config(info: WeightsInfo | None, values: Mapping[str, Any], settings: I
         raise CommandError(f"{name} follows from {_DERIVED_FROM[name]}: set that instead.")
     values = {**values, **settings}
     backbone = values.get("BACKBONE")
-    if info is not None and backbone is not None and "BACKBONE" not in settings and backbone not in BACKBONES:
+    if info is not None and backbone is not None and "BACKBONE" not in settings and not is_backbone_name(backbone):
         raise CommandError(
             f"{info.path} was made with a backbone of its own ({backbone}), which the command line cannot build: use "
             "mrcnn.MaskRCNN from Python with that backbone in the Config."

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+import mrcnn.graph.application_layers  # noqa: F401 - makes its layers known
 from mrcnn.config import Config
 from mrcnn.data.image_meta import ImageMeta
 from mrcnn.engines.base import EngineError

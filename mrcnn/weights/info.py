@@ -145,9 +145,9 @@ def inspect_weights(path: str | Path) -> WeightsInfo:
         layer_count=sum(1 for layer in contents.layers.values() if layer),
         parameter_count=sum(int(np.prod(weight.shape, dtype=np.int64)) for weight in weights),
         dtypes=tuple(sorted({str(weight.dtype) for weight in weights})),
-        backbone=backbone_name(shapes),
+        backbone=_backbone(shapes, config),
         num_classes=fields.get("NUM_CLASSES"),
-        image_channels=fields.get("IMAGE_CHANNEL_COUNT"),
+        image_channels=fields.get("IMAGE_CHANNEL_COUNT", _stored(config, "IMAGE_CHANNEL_COUNT", int)),
         fields=fields,
         config=config if isinstance(config, dict) else None,
         class_names=tuple(map(str, class_names)) if isinstance(class_names, list) else None,
@@ -155,6 +155,18 @@ def inspect_weights(path: str | Path) -> WeightsInfo:
         metadata=metadata,
         has_optimizer=has_optimizer,
     )
+
+
+def _backbone(shapes: Shapes, config: Any) -> str | None:
+    """The backbone's name by its shapes; of one of keras.applications, which these do not tell, the stored one."""
+    found, stored = backbone_name(shapes), _stored(config, "BACKBONE", str)
+    return stored if found == "custom" and stored is not None and stored.startswith("keras:") else found
+
+
+def _stored(config: Any, field: str, kind: type) -> Any:
+    """A field of the stored configuration, if that is there and the field is of a kind."""
+    value = config.get(field) if isinstance(config, dict) else None
+    return value if isinstance(value, kind) else None
 
 
 def _format(layout: str, whole_model: bool, version: str) -> str:
