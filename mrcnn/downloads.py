@@ -9,7 +9,9 @@ want the same file at once take turns.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
+import functools
 import hashlib
 import http.client
 import json
@@ -22,7 +24,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,17 @@ class _BrokenOffError(Exception):
     """A transfer that may go better next time."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Release:
-    """A file to fetch. `size` (bytes) and `md5` are None where they are not known."""
+    """A file to fetch. `size` (bytes), `md5` and `sha256` are None where they are not known. `foreign`: its layers are
+    Keras's affair, and that it is an HDF5 file will do."""
 
     url: str
     file_name: str
     size: int | None = None
     md5: str | None = None
+    sha256: str | None = None
+    foreign: bool = False
 
 
 RELEASES = {
@@ -107,7 +111,13 @@ def fetch_weights(
         DownloadError: the file could not be fetched, or is not what it should be. A transfer that broke off
             goes on from there at the next call.
     """
-    release = _release(name_or_url, base_url)
+    return fetch_release(_release(name_or_url, base_url), name_or_url, cache_dir, offline, progress)
+
+
+def fetch_release(
+    release: Release, name: str, cache_dir: str | os.PathLike | None, offline: bool | None, progress: bool
+) -> Path:
+    """As `fetch_weights`, of a file that is described; `name` is what messages call it."""
     folder = cache_folder() if cache_dir is None else Path(cache_dir)
     target = folder / release.file_name
     complaint = _complaint(target, release)
@@ -115,7 +125,7 @@ def fetch_weights(
         return target
     by_hand = f"Put the file from {release.url} at {target}."
     if is_offline() if offline is None else offline:
-        raise DownloadError(f"{name_or_url}: {complaint}, and downloads are off ({OFFLINE_VARIABLE}). {by_hand}")
+        raise DownloadError(f"{name}: {complaint}, and downloads are off ({OFFLINE_VARIABLE}). {by_hand}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _turn(target, progress) as alone:
@@ -141,9 +151,7 @@ def _release(name_or_url: str, base_url: str | None) -> Release:
         release = RELEASES[name_or_url]
         if base_url is None:
             return release
-        return Release(
-            _checked_url(f"{base_url.rstrip('/')}/{release.file_name}"), release.file_name, release.size, release.md5
-        )
+        return dataclasses.replace(release, url=_checked_url(f"{base_url.rstrip('/')}/{release.file_name}"))
     if "://" not in str(name_or_url):
         near = difflib.get_close_matches(str(name_or_url).lower(), RELEASES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -166,7 +174,7 @@ def _checked_url(url: str) -> str:
 
 def _complaint(path: Path, release: Release, whole: bool = False) -> str | None:
     """What is wrong with a file, or None. `whole`: also compare the hash, which reads all of it."""
-    from mrcnn.weights.info import inspect_weights
+    from mrcnn.weights.info import inspect_weights, open_weights
 
     if not path.exists():
         return f"{path} is not there"
@@ -174,14 +182,19 @@ def _complaint(path: Path, release: Release, whole: bool = False) -> str | None:
     if release.size is not None and size != release.size:
         return f"{path} has {size} bytes instead of {release.size}"
     try:
-        inspect_weights(path)
+        if release.foreign:
+            with open_weights(path):
+                pass
+        else:
+            inspect_weights(path)
     except (ValueError, OSError) as error:
         return str(error).rstrip(".")
-    if whole and release.md5 is not None:
+    for title, wanted in (("MD5", release.md5), ("SHA256", release.sha256)) if whole else ():
+        digest = functools.partial(hashlib.new, title, usedforsecurity=False)
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if found != release.md5:
-            return f"its MD5 is {found} instead of {release.md5}"
+            found = wanted and hashlib.file_digest(file, digest).hexdigest()
+        if found != wanted:
+            return f"its {title} is {found} instead of {wanted}"
     return None
 
 

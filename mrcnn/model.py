@@ -22,6 +22,7 @@ from mrcnn.engines.base import check_threads, precision_name
 from mrcnn.engines.keras_engine import preset_threads
 from mrcnn.engines.opening import ENGINES
 from mrcnn.habits import eagerly
+from mrcnn.imagenet import fetch_imagenet, load_application
 from mrcnn.inference import ANCHOR_SETS_KEPT, Detector, log
 from mrcnn.keras_model import Network, load_by_name
 from mrcnn.legacy import names
@@ -133,7 +134,7 @@ class MaskRCNN:
 
         Args:
             filepath: a `.h5` or `.weights.h5` file; or "coco" for the released weights, "imagenet" for those of a
-                ResNet-50 backbone (both are downloaded and kept), "last" for the newest checkpoint of this model.
+                backbone, of keras.applications or a ResNet-50 (downloaded and kept), "last" for this model's newest.
             by_name: weights are always found by name. True: a backbone alone will do, and one of another depth, a
                 ResNet-50's for a ResNet-101 or the other way round; what is left out is named in a warning.
             exclude: names of layers to leave as they are, such as those that depend on the number of classes.
@@ -148,16 +149,16 @@ class MaskRCNN:
             WeightsError: the file cannot be read or does not fit.
             DownloadError: it could not be fetched.
         """
-        only = None
-        if filepath in ("coco", "imagenet") and not Path(filepath).exists():
+        only, report = None, load_application(self.keras_model, self.config, filepath, exclude)
+        if report is None and filepath in ("coco", "imagenet") and not Path(filepath).exists():
             only = "backbone" if filepath == "imagenet" else None
             filepath = fetch_weights(str(filepath))
         elif filepath == "last":
             filepath = self.find_last()
         channels = {"adapt_channels": True, "rgb_channels": self.config.RGB_CHANNELS}
-        if by_name and only is None:
+        if report is None and by_name and only is None:
             report = load_by_name(self.keras_model, filepath, exclude, **channels)
-        else:
+        elif report is None:
             report = weights.load_weights(self.keras_model, filepath, exclude, only, **channels)
         if not self._runs_itself:
             self._detector = None
@@ -171,8 +172,8 @@ class MaskRCNN:
         weights.save_weights(self.keras_model, filepath, metadata)
 
     def get_imagenet_weights(self) -> str:
-        """Download the ImageNet weights of a ResNet-50 (once) and return their path."""
-        return str(fetch_weights("imagenet"))
+        """Download the ImageNet weights of a ResNet-50, or of a backbone of keras.applications, once: their path."""
+        return str(fetch_imagenet(self.config))
 
     def find_last(self) -> str:
         """Path of the newest checkpoint of this model, by name.

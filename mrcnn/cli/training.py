@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mrcnn.applications import application_of
 from mrcnn.cli import CommandError, note
 from mrcnn.cli.configuration import (
     annotated_images,
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         model.load_weights(info.path, by_name=True, exclude=exclude)
         if not goes_on:
             model.set_log_dir()
+    elif args.weights == "imagenet":
+        model.load_weights(args.weights)
     try:
         history = model.train(
             train_set,
@@ -103,7 +106,14 @@ def _start(args: argparse.Namespace) -> tuple[WeightsInfo | None, bool]:
     if checkpoint is not None:
         note(f"going on from {checkpoint}")
         return inspect_weights(checkpoint), True
-    return (inspect_weights(find_weights(args.weights)) if named and args.weights != "none" else info), False
+    if args.weights == "none" or (args.weights == "imagenet" and _is_of_keras(args)):  # which MaskRCNN loads
+        return None, False
+    return (inspect_weights(find_weights(args.weights)) if named else info), False
+
+
+def _is_of_keras(args: argparse.Namespace) -> bool:
+    """Whether a backbone of keras.applications is asked for."""
+    return application_of(dict(args.config).get("BACKBONE")) is not None
 
 
 def _classes_match(info: WeightsInfo | None, dataset: Dataset) -> bool:
