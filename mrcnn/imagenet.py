@@ -19,11 +19,12 @@ from mrcnn.layers.keras_backbone import application, weighted_layers
 from mrcnn.weights import LoadReport, WeightsError, inspect_weights
 from mrcnn.weights.channels import adapt_kernel, rule_in_words
 from mrcnn.weights.info import MASK_RCNN
-from mrcnn.weights.variables import model_layers
+from mrcnn.weights.variables import layer_names, model_layers
 
 IMAGENET = "imagenet"
 
 _RGB = 3
+_WEIGHTLESS = "mrcnn_bbox"  # which scripts exclude with the class layers
 _HASHES = {32: "md5", 64: "sha256"}
 _lock = threading.Lock()
 
@@ -72,6 +73,9 @@ def load_application(
     else:
         return None
     excluded = {exclude} if isinstance(exclude, str) else set(exclude or ())
+    unknown = sorted(excluded - layer_names(network).keys() - {_WEIGHTLESS})
+    if unknown:
+        raise WeightsError(f"exclude names {', '.join(map(repr, unknown))}, of which the network has no layers.")
     theirs = {layer: kept.weights for layer, kept in weighted_layers(source).items() if layer not in excluded}
     return _assign(network, config, name, theirs, where, tuple(sorted(excluded)))
 

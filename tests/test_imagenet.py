@@ -123,6 +123,8 @@ def test_files_of_other_networks_are_refused_whole(tmp_path):
         load_application(network, config, write_notop(tmp_path / "broken.h5", broken))
     for key, array in held(network).items():
         np.testing.assert_array_equal(array, before[key])
+    with pytest.raises(WeightsError, match="exclude names 'convv', of which the network has no layers"):
+        load_application(network, config, tmp_path / "broken.h5", ["convv", "mrcnn_bbox"])
     assert load_application(network, ShapesConfig(), "imagenet") is None
     assert load_application(network, config, "coco") is None
 
