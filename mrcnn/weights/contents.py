@@ -43,11 +43,11 @@ _LISTED = 8  # names that a message lists before it says how many more there are
 
 # What HDF5 files are mistaken for, by first bytes.
 _OTHER_FORMATS = (
-    (b"PK\x03\x04", "a zip archive (a .keras or a PyTorch file?)"),
+    (b"PK\x03\x04", "a zip archive: of a PyTorch file `mrcnn convert` makes weights, of a .keras file Keras does"),
     (b"\x1f\x8b", "a gzip archive: decompress it first"),
     (b"version https://git-lfs", "a Git LFS pointer: fetch the file it stands for"),
     (b"<", "an HTML or XML page: the download went wrong"),
-    (b"\x80", "a pickle, which is never read"),
+    (b"\x80", "a pickle: of one that holds arrays or tensors alone `mrcnn convert` makes weights"),
 )
 
 
@@ -102,7 +102,7 @@ def open_weights(path: str | Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise WeightsError(f"{path} is not a file. A weights file (.h5) is wanted.")
     if not h5py.is_hdf5(path):
-        raise WeightsError(f"{path} is not an HDF5 weights file: {_describe(path)}.")
+        raise WeightsError(f"{path} is not an HDF5 weights file: {describe(path)}.")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -114,7 +114,8 @@ def open_weights(path: str | Path) -> Iterator[h5py.File]:
         ) from error
 
 
-def _describe(path: Path) -> str:
+def describe(path: Path) -> str:
+    """What a file is that is none of weights, by its first bytes, in words."""
     with path.open("rb") as file:
         head = file.read(64).lstrip()
     if not head:
