@@ -13,3 +13,13 @@ COCO_NAMES = (
     "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
     "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
+
+# Category ids that COCO left out.
+_LEFT_OUT = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+
+
+def names_by_category() -> tuple[str, ...]:
+    """Names by COCO's category ids, 0 to 90, as torchvision's models number classes; those that COCO left out are
+    "unused 12" and the like."""
+    names = iter(COCO_NAMES)
+    return tuple(f"unused {number}" if number in _LEFT_OUT else next(names) for number in range(91))

@@ -26,8 +26,8 @@ from mrcnn.weights.contents import (
     read_array,
     read_contents,
 )
+from mrcnn.weights.conversion import Conversion, Fate, block_letters
 from mrcnn.weights.info import RESNETS
-from mrcnn.weights.torchvision import Conversion, Fate, block_letters
 
 _CONV = ("kernel", "bias")
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -73,7 +73,7 @@ def convert(path: str | Path) -> Conversion:
         WeightsError: it cannot be read, is of another network, or lacks weights.
     """
     path = Path(path)
-    found = Conversion()
+    found = Conversion(source="a ResNet classifier of keras.applications")
     with open_weights(path) as file:
         contents = read_contents(file)
         backbone = _backbone(path, contents)

@@ -13,7 +13,8 @@ import numpy as np
 from mrcnn.config import Config
 from mrcnn.data.molding import network_inputs
 from mrcnn.network import build_network
-from mrcnn.weights.torchvision import Conversion, convert
+from mrcnn.weights.conversion import Conversion
+from mrcnn.weights.torchvision import convert
 from mrcnn.weights.variables import model_layers
 from tests.running import call
 from tests.torchvision.peer import MAX_SIZE, MIN_SIZE, PROPOSALS
