@@ -131,6 +131,8 @@ def write_converted(prepared: Prepared, path: str | Path, origin: str) -> None:
 def tell_of_differences(path: str | Path, config: Config) -> None:
     """Warn where converted weights are loaded into a network that computes otherwise what they hang on: their shapes do
     not tell."""
+    if not Path(path).is_file():  # a name, of what is of the network's own kind
+        return
     metadata = inspect_weights(path).metadata
     stored = metadata.get("config")
     if "conversion" not in metadata or not isinstance(stored, dict):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import functools
 import hashlib
 import http.client
 import json
@@ -30,6 +29,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mrcnn.cache import cache_folder
+from mrcnn.release_files import HDF5, RELEASES, Release, complaint_of
+
+__all__ = ["RELEASES", "DownloadError", "Release", "fetch_release", "fetch_weights", "is_offline"]
 
 OFFLINE_VARIABLE = "MRCNN_OFFLINE"
 
@@ -40,7 +42,6 @@ _TIMEOUT_S = 30.0  # without a single byte
 _POLL_S = 0.2
 _BLOCK = 1 << 18
 
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # Worth another attempt: time-outs, too many requests, and the server's own troubles.
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -51,34 +52,6 @@ class DownloadError(RuntimeError):
 
 class _BrokenOffError(Exception):
     """A transfer that may go better next time."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Release:
-    """A file to fetch. `size` (bytes), `md5` and `sha256` are None where they are not known. `foreign`: its layers are
-    Keras's affair, and that it is an HDF5 file will do."""
-
-    url: str
-    file_name: str
-    size: int | None = None
-    md5: str | None = None
-    sha256: str | None = None
-    foreign: bool = False
-
-
-RELEASES = {
-    "coco": Release(
-        "https://github.com/matterport/Mask_RCNN/releases/download/v2.0/mask_rcnn_coco.h5",
-        "mask_rcnn_coco.h5",
-        size=257_557_808,
-    ),
-    "imagenet": Release(
-        "https://github.com/fchollet/deep-learning-models/releases/download/v0.2/"
-        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        md5="a268eb855778b3df3c7506639542a6af",
-    ),
-}
 
 
 def is_offline() -> bool:
@@ -120,7 +93,7 @@ def fetch_release(
     """As `fetch_weights`, of a file that is described; `name` is what messages call it."""
     folder = cache_folder() if cache_dir is None else Path(cache_dir)
     target = folder / release.file_name
-    complaint = _complaint(target, release)
+    complaint = complaint_of(target, release)
     if complaint is None:
         return target
     by_hand = f"Put the file from {release.url} at {target}."
@@ -129,11 +102,11 @@ def fetch_release(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _turn(target, progress) as alone:
-            if _complaint(target, release) is None:  # another process was quicker
+            if complaint_of(target, release) is None:  # another process was quicker
                 return target
             part = target.with_name(target.name + (".part" if alone else f".{os.getpid()}.part"))
             _download(release, part, progress)
-            complaint = _complaint(part, release, whole=True)
+            complaint = complaint_of(part, release, whole=True)
             if complaint is not None:
                 _discard(part)
                 raise DownloadError(f"What came from {release.url} is not the file: {complaint}. It was removed.")
@@ -170,32 +143,6 @@ def _checked_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise DownloadError(f"A URL begins with http:// or https://. Received: {url!r}.")
     return url
-
-
-def _complaint(path: Path, release: Release, whole: bool = False) -> str | None:
-    """What is wrong with a file, or None. `whole`: also compare the hash, which reads all of it."""
-    from mrcnn.weights.info import inspect_weights, open_weights
-
-    if not path.exists():
-        return f"{path} is not there"
-    size = path.stat().st_size
-    if release.size is not None and size != release.size:
-        return f"{path} has {size} bytes instead of {release.size}"
-    try:
-        if release.foreign:
-            with open_weights(path):
-                pass
-        else:
-            inspect_weights(path)
-    except (ValueError, OSError) as error:
-        return str(error).rstrip(".")
-    for title, wanted in (("MD5", release.md5), ("SHA256", release.sha256)) if whole else ():
-        digest = functools.partial(hashlib.new, title, usedforsecurity=False)
-        with path.open("rb") as file:
-            found = wanted and hashlib.file_digest(file, digest).hexdigest()
-        if found != wanted:
-            return f"its {title} is {found} instead of {wanted}"
-    return None
 
 
 def _download(release: Release, part: Path, progress: bool) -> None:
@@ -243,9 +190,10 @@ def _transfer(release: Release, part: Path, progress: bool) -> None:
             _write_state(part, release.url, response.headers, total)
         else:
             raise DownloadError(f"{release.url} answers {response.status} {response.reason}.")
-        if None not in (total, release.size) and total != release.size:
+        right = None if total is None else release.right_size(total)
+        if right is not None:
             _discard(part)
-            raise DownloadError(f"{release.url} offers {total} bytes instead of {release.size}.")
+            raise DownloadError(f"{release.url} offers {total} bytes instead of {right}.")
         _refuse_full_disk(part, None if total is None else total - offset)
         try:
             received = _receive(response, part, offset, total, release, progress)
@@ -306,8 +254,9 @@ def _receive(
                 raise _BrokenOffError(f"the connection broke off: {type(error).__name__}") from error
             if not block:
                 break
-            if not offset and not block.startswith(_HDF5_MAGIC[: len(block)]):
-                raise DownloadError(f"{release.url} is not an HDF5 file: it begins with {block[:16]!r}.")
+            if not offset and not any(block.startswith(magic[: len(block)]) for magic in release.magics or HDF5):
+                kind = "such a file" if release.magics else "an HDF5 file"
+                raise DownloadError(f"{release.url} is not {kind}: it begins with {block[:16]!r}.")
             file.write(block)
             offset += len(block)
             bar.update(len(block))

@@ -15,9 +15,9 @@ import numpy as np
 
 from mrcnn import graph_queries, preflight, training, weights
 from mrcnn.config import Config
+from mrcnn.converting import tell_of_differences
 from mrcnn.data import molding
 from mrcnn.devices import choose_devices
-from mrcnn.downloads import fetch_weights
 from mrcnn.engines.base import check_threads, precision_name
 from mrcnn.engines.keras_engine import preset_threads
 from mrcnn.engines.opening import ENGINES
@@ -32,6 +32,7 @@ from mrcnn.ops.anchors import pyramid_anchors
 from mrcnn.ops.boxes import normalize_boxes
 from mrcnn.optimization import precision_scope
 from mrcnn.parallel import data_parallel
+from mrcnn.released import find_with_part, is_released
 from mrcnn.run_stages import run_stages
 from mrcnn.runs import newest_checkpoint, step_of, time_and_epoch
 
@@ -133,8 +134,8 @@ class MaskRCNN:
         """Load weights, all of them or, with an error that says what did not fit, none.
 
         Args:
-            filepath: a `.h5` or `.weights.h5` file; or "coco" for the released weights, "imagenet" for those of a
-                backbone, of keras.applications or a ResNet-50 (downloaded and kept), "last" for this model's newest.
+            filepath: a `.h5` or `.weights.h5` file; or released weights, downloaded and kept: "coco", "imagenet" (a
+                backbone, of keras.applications or a ResNet-50), those of `mrcnn.released`; "last" for the newest here.
             by_name: weights are always found by name. True: a backbone alone will do, and one of another depth, a
                 ResNet-50's for a ResNet-101 or the other way round; what is left out is named in a warning.
             exclude: names of layers to leave as they are, such as those that depend on the number of classes.
@@ -150,16 +151,16 @@ class MaskRCNN:
             DownloadError: it could not be fetched.
         """
         only, report = None, load_application(self.keras_model, self.config, filepath, exclude)
-        if report is None and filepath in ("coco", "imagenet") and not Path(filepath).exists():
-            only = "backbone" if filepath == "imagenet" else None
-            filepath = fetch_weights(str(filepath))
-        elif filepath == "last":
+        if filepath == "last":
             filepath = self.find_last()
+        elif report is None and is_released(filepath):
+            filepath, only = find_with_part(filepath)
         channels = {"adapt_channels": True, "rgb_channels": self.config.RGB_CHANNELS}
         if report is None and by_name and only is None:
             report = load_by_name(self.keras_model, filepath, exclude, **channels)
         elif report is None:
             report = weights.load_weights(self.keras_model, filepath, exclude, only, **channels)
+        tell_of_differences(filepath, self.config)
         if not self._runs_itself:
             self._detector = None
         self.set_log_dir(filepath)

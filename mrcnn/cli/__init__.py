@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import mrcnn
+from mrcnn.cli.convert_options import add_convert
 from mrcnn.cli.data_options import ANNOTATIONS, IMAGES, add_augmentation, add_data, add_format, add_preflight
 from mrcnn.cli.detection_options import add_choices, add_confidence
 from mrcnn.cli.devices import add_devices, device_settings
 from mrcnn.cli.optimization import add_optimization
 from mrcnn.cli.report_options import add_monitoring, add_report
 
-_WEIGHTS_HELP = "a .h5 or .weights.h5 file; or coco (the released weights, downloaded once), or nuclei (the demo's)"
+_WEIGHTS_HELP = (
+    "a .h5 or .weights.h5 file; or released weights, downloaded once: coco (the original's), or others' such as "
+    "torchvision/maskrcnn_resnet50_fpn_v2_coco (see docs/recipes.md); or nuclei (the demo's)"
+)
 _MODEL_HELP = f"{_WEIGHTS_HELP}; or the folder of an exported model"
 _ENGINES = ("auto", "keras", "openvino", "onnxruntime")
 _PRECISIONS = ("auto", "float32", "bfloat16", "int8", "f32", "bf16")
@@ -114,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parsers = [parser]
     for add in (_add_detect, _add_train, _add_evaluate, _add_export, _add_demo, _add_info, add_report):
         parsers.append(add(commands))
+    parsers.append(add_convert(commands, _add_config))
     parsers += add_data(commands, _add_config, _count, _positive)
     for each in parsers:  # before the command or after it; suppressed, for the later would undo the earlier
         each.add_argument(
@@ -179,7 +184,8 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
     add_format(command, split=False)
     command.add_argument(
         "--weights", metavar="W", default="coco",
-        help="what to start from: coco (default), imagenet, none, or a .h5 or .weights.h5 file",
+        help="what to start from: coco (default), imagenet, none, others' by name (see `mrcnn convert`), or a .h5 or "
+        ".weights.h5 file",
     )  # fmt: skip
     command.add_argument(
         "--layers", metavar="STAGE",

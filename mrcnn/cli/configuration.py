@@ -50,24 +50,22 @@ class Network:
 
 
 def find_weights(weights: str) -> Path:
-    """The file that a path, a name (coco, imagenet, nuclei) or a URL stands for; fetched where it has to be.
+    """The file that a path, a name (nuclei, and those of `mrcnn.released`) or a URL stands for; fetched where it has to
+    be.
 
     Raises:
         FileNotFoundError: there is no such file.
         DownloadError: it could not be fetched.
     """
-    path = Path(weights)
-    if path.exists():
-        return path
+    if Path(weights).exists():
+        return Path(weights)
     if weights == "nuclei":
         from mrcnn.nuclei import shipped_weights
 
         return shipped_weights()
-    if weights in ("coco", "imagenet") or "://" in weights:
-        from mrcnn.downloads import fetch_weights
+    from mrcnn.released import find_weights as find_released
 
-        return fetch_weights(weights)
-    raise FileNotFoundError(f"There is no weights file {weights}.")
+    return find_released(weights)
 
 
 def start_backend(verbose: bool) -> None:
@@ -176,6 +174,18 @@ def stored_values(info: WeightsInfo) -> dict[str, Any]:
     return values
 
 
+def fields_of(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Settings of the command line as fields.
+
+    Raises:
+        CommandError: a field that follows from others.
+    """
+    fields = dict(settings)
+    for name in fields.keys() & _DERIVED_FROM.keys():
+        raise CommandError(f"{name} follows from {_DERIVED_FROM[name]}: set that instead.")
+    return fields
+
+
 def make_config(info: WeightsInfo | None, values: Mapping[str, Any], settings: Iterable[tuple[str, Any]]) -> Config:
     """A configuration of `values`, and over them the settings of the command line.
 
@@ -183,9 +193,7 @@ def make_config(info: WeightsInfo | None, values: Mapping[str, Any], settings: I
         CommandError: a setting of a field that follows from others, or a backbone that only Python code can build.
         ConfigError: an unknown field, or a value that cannot work.
     """
-    settings = dict(settings)
-    for name in settings.keys() & _DERIVED_FROM.keys():
-        raise CommandError(f"{name} follows from {_DERIVED_FROM[name]}: set that instead.")
+    settings = fields_of(settings)
     values = {**values, **settings}
     backbone = values.get("BACKBONE")
     if info is not None and backbone is not None and "BACKBONE" not in settings and not is_backbone_name(backbone):
@@ -211,18 +219,23 @@ def class_names(
         CommandError: `classes` are not as many as the network has.
     """
     if classes is not None:
-        names = tuple(name.strip() for name in classes.split(","))
-        if len(names) != num_classes - 1 or not all(names):
-            raise CommandError(
-                f"--classes must name the {num_classes - 1} classes of {path} without the background, separated "
-                f"by commas. Received: {len(names)} ({classes})."
-            )
-        return ("BG", *names), True
+        return named_classes(path, classes, num_classes), True
     if stored is not None and len(stored) == num_classes:
         return tuple(stored), True
     if num_classes == len(COCO_NAMES):
         return COCO_NAMES, True
     return ("BG", *(f"class {number}" for number in range(1, num_classes))), False
+
+
+def named_classes(path: Path, classes: str, num_classes: int) -> tuple[str, ...]:
+    """Names that the user gives, with the background's before them; arguments and errors as for `class_names`."""
+    names = tuple(name.strip() for name in classes.split(","))
+    if len(names) != num_classes - 1 or not all(names):
+        raise CommandError(
+            f"--classes must name the {num_classes - 1} classes of {path} without the background, separated "
+            f"by commas. Received: {len(names)} ({classes})."
+        )
+    return ("BG", *names)
 
 
 def annotated_images(path: str, images: str | None, args: argparse.Namespace, split: str | None = None) -> CocoDataset:

@@ -124,6 +124,7 @@ def image_size(config: Mapping[str, Any] | None) -> str:
         "crop": f"{least} x {least} (crops)",
         "pad64": f"as they come, padded; least side {least}, greatest {most}",
         "none": "as they come",
+        "shortest": f"shorter side {least}, longer at most {most}",
     }
     return sizes.get(mode, "not stored")
 

@@ -142,5 +142,7 @@ def training_values(info: WeightsInfo | None) -> dict[str, Any]:
         return {}
     if info.kind == MASK_RCNN:
         return stored_values(info)
+    if info.config is not None:  # of converted weights: what they hang on
+        return stored_values(info)
     values = {} if info.backbone in (None, "custom") else {"BACKBONE": info.backbone}
     return values | ({} if info.image_channels is None else {"IMAGE_CHANNEL_COUNT": info.image_channels})

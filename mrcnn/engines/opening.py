@@ -12,12 +12,14 @@ from mrcnn.cache import known_cache_folder
 from mrcnn.config import Config
 from mrcnn.engines.base import Engine, EngineError, check_threads, precision_name
 from mrcnn.engines.choice import Choice, choose, installed_engines
+from mrcnn.released import find_weights, is_released
 from mrcnn.requirements import installed
 
 ENGINES = ("keras", "openvino", "onnxruntime")
 # Which engines read an exported model's file, the fastest where one was measured first.
 _READERS = {"openvino": ("openvino",), "onnx": ("openvino", "onnxruntime")}
 _WEIGHTS = (".h5", ".hdf5", ".keras")
+_OTHERS = (".pth", ".pt", ".pkl", ".bin", ".safetensors")  # of other packages
 
 _log = logging.getLogger(__name__)
 
@@ -189,10 +191,15 @@ def _load_weights(
     path: Path, config: Config | None, engine: str, threads: int | None
 ) -> tuple[Any, Config, tuple[str, ...] | None]:
     """The network of a weights file, for an engine that uses so many threads."""
-    if not path.exists():
+    if is_released(path):
+        path = find_weights(path)
+    elif not path.exists():
         raise FileNotFoundError(f"There is no exported model and no weights file {path}.")
     if path.suffix not in _WEIGHTS:
-        raise EngineError(f"{path} is neither an exported model (a folder) nor a weights file ({', '.join(_WEIGHTS)}).")
+        hint = f" `mrcnn convert {path} NAME.h5` may make one of it." if path.suffix in _OTHERS else ""
+        raise EngineError(
+            f"{path} is neither an exported model (a folder) nor a weights file ({', '.join(_WEIGHTS)}).{hint}"
+        )
     from mrcnn import weights
     from mrcnn.engines.keras_engine import preset_threads
     from mrcnn.network import build_network
