@@ -10,18 +10,20 @@ from typing import Any
 import keras
 import numpy as np
 
+from mrcnn import presets
 from mrcnn.config import Config
 from mrcnn.data.molding import network_inputs
 from mrcnn.network import build_network
+from mrcnn.weights import detectron2, torchvision
 from mrcnn.weights.conversion import Conversion
-from mrcnn.weights.torchvision import convert
 from mrcnn.weights.variables import model_layers
 from tests.running import call
-from tests.torchvision.peer import MAX_SIZE, MIN_SIZE, PROPOSALS
+from tests.torchvision.peer import DETECTRON2_CASES, MAX_SIZE, MIN_SIZE, PROPOSALS
 
 
 @cache
 def conversion(folder: Path, case: str) -> Conversion:
+    convert = detectron2.convert if case in DETECTRON2_CASES else torchvision.convert
     with np.load(folder / f"{case}_weights.npz") as file:
         return convert({name: file[name] for name in file.files})
 
@@ -41,7 +43,7 @@ def recorded_of(folder: Path, case: str, photo: int) -> SimpleNamespace:
 
 def config_of(found: Conversion, **changes: Any) -> Config:
     """The configuration that computes what the peer does."""
-    base = getattr(Config, found.preset)()
+    base = presets.subclass(Config, found.preset)
     values = {
         **found.fields, "IMAGE_MIN_DIM": MIN_SIZE, "IMAGE_MAX_DIM": MAX_SIZE, "POST_NMS_ROIS_INFERENCE": PROPOSALS,
         **changes,

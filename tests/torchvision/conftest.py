@@ -36,16 +36,25 @@ def photos() -> list[np.ndarray]:
     return [np.ascontiguousarray(part) for part in (*parts, photo[100:292, 150:406])]
 
 
-@pytest.fixture(scope="session")
-def recorded(tmp_path_factory) -> Path:
-    """The folder with what `tests.torchvision.peer` writes."""
-    folder = tmp_path_factory.mktemp("torchvision")
+def run_peer(module: str, folder: Path) -> Path:
+    """The folder, with the photos and what a module wrote that was run on them."""
     np.savez(folder / "photos.npz", *photos())
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(
-        [str(interpreter()), "-m", "tests.torchvision.peer", str(folder)],
-        cwd=ROOT, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+        [str(interpreter()), "-m", module, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     print(done.stdout, file=sys.stderr)
     return folder
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory) -> Path:
+    """The folder with what `tests.torchvision.peer` writes."""
+    return run_peer("tests.torchvision.peer", tmp_path_factory.mktemp("torchvision"))
+
+
+@pytest.fixture(scope="session")
+def recorded_detectron2(tmp_path_factory) -> Path:
+    """The folder with what `tests.torchvision.detectron2_peer` writes."""
+    return run_peer("tests.torchvision.detectron2_peer", tmp_path_factory.mktemp("detectron2"))

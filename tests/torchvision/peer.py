@@ -55,6 +55,9 @@ def build_r101() -> Any:
 # What is built, and how many of the photos it is run on.
 CASES: dict[str, tuple[Case, int]] = {"v1": (build_v1, 3), "v2": (build_v2, 2), "r101": (build_r101, 1)}
 
+# Those of `detectron2_peer`: whether the heads are those of the new baselines, and how many of the photos.
+DETECTRON2_CASES = {"d2": (False, 3), "lsj": (True, 1)}
+
 
 def _options() -> dict[str, Any]:
     return {"min_size": MIN_SIZE, "max_size": MAX_SIZE, "rpn_post_nms_top_n_test": PROPOSALS}

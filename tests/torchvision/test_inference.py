@@ -1,4 +1,5 @@
-"""Inference against torchvision itself: the same random weights, the same photos, step by step."""
+"""Inference against torchvision itself, and against detectron2's networks put together of torchvision's operators: the
+same random weights, the same photos, step by step."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from mrcnn.inference import Detector
 from tests.graph.cases import graph_bytes
 from tests.torchvision import comparing
 from tests.torchvision.conftest import photos
-from tests.torchvision.peer import CASES
+from tests.torchvision.peer import CASES, DETECTRON2_CASES
 
 pytestmark = [pytest.mark.backends, pytest.mark.slow]
 
@@ -32,13 +33,14 @@ class Replay:
         return [self.raw]
 
 
-@pytest.fixture(scope="module", params=list(CASES))
-def case(request, recorded):
+@pytest.fixture(scope="module", params=[*CASES, *DETECTRON2_CASES])
+def case(request):
     name = request.param
+    recorded = request.getfixturevalue("recorded" if name in CASES else "recorded_detectron2")
     config, network = comparing.build(recorded, name)
     pairs = [
         (photo, comparing.run(config, network, photo), comparing.recorded_of(recorded, name, index))
-        for index, photo in enumerate(photos()[: CASES[name][1]])
+        for index, photo in enumerate(photos()[: {**CASES, **DETECTRON2_CASES}[name][1]])
     ]
     return SimpleNamespace(name=name, config=config, network=network, pairs=pairs)
 
