@@ -60,6 +60,19 @@ def _ours(engine: str, precision: str) -> Candidate:
     )
 
 
+def _same_weights(precision: str) -> Candidate:
+    """torchvision's network and weights on our engine."""
+    short = {"float32": "f32", "bfloat16": "bf16", "int8": "int8"}[precision]
+    return Candidate(
+        f"{OURS}-{TORCHVISION}-openvino-{short}",
+        "benchmarks.same_weights:SameWeightsDetector",
+        {"engine": "openvino", "precision": precision, "weights": TORCHVISION},
+        f"{OURS} {precision}, torchvision's network",
+        peer=False,
+        note="the same weights",
+    )
+
+
 def _torch(name: str, module: str, family: str, note: str = "", **options: Any) -> Candidate:
     return Candidate(name, module, options, family, peer=True, note=note)
 
@@ -89,6 +102,10 @@ CANDIDATES: tuple[Candidate, ...] = (
         "torchvision-onnxruntime-f32", "benchmarks.converted:OnnxRuntimePeer", "torchvision in ONNX Runtime float32",
         _NO_PASTE,
     ),
+    # After torchvision's own, which make the weights.
+    _same_weights("float32"),
+    _same_weights("bfloat16"),
+    _same_weights("int8"),
     _torch("mayaku-f32", "benchmarks.mayaku_peer:MayakuDetector", "mayaku float32", precision="float32"),
     _torch("mayaku-bf16", "benchmarks.mayaku_peer:MayakuDetector", "mayaku bfloat16", "autocast", precision="bfloat16"),
 )  # fmt: skip

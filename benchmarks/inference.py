@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 def stages_of(candidate: Candidate, arguments: argparse.Namespace) -> dict[str, Any] | None:
     """What `benchmarks.stages` measures of a candidate, in a process of its own; None where it cannot."""
     options = candidate.options
-    if candidate.peer or options["engine"] not in ENGINES:
+    if candidate.peer or options["engine"] not in ENGINES or "weights" in options:
         return None
     command = [
         sys.executable, "-m", "benchmarks.stages", "--engine", options["engine"], "--precision", options["precision"],

@@ -28,7 +28,7 @@ class OurDetector:
         source = model(cache, photo) if engine == "keras" else exported(cache, photo, engine, precision)
         self._detector = mrcnn.Detector(source, engine=engine, precision=precision)
         self.facts = {
-            "versions": _versions(engine),
+            "versions": versions(engine),
             "device": self._detector.engine.device,
             "proposals": PROPOSALS,  # `make_weights` has seen to it
             "pastes_masks": True,
@@ -133,21 +133,32 @@ def export(cache: Path, photo: np.ndarray, engine: str, precision: str) -> None:
 
     Unlike `mrcnn export`, this compares no results: random weights magnify any rounding until boxes are others.
     """
-    from mrcnn.bundle import write_bundle
-    from mrcnn.exporters import Job, exporter_of
-
     folder = exported(cache, photo, engine, precision)
     if folder.exists():
         return
     make_weights(cache, photo)
     network = model(cache, photo)
+    write_model(folder, network.keras_model, network.config, photo, engine, precision)
+
+
+def write_model(folder: Path, network: Any, config: Any, photo: np.ndarray, engine: str, precision: str) -> None:
+    """Export a network as `export` does.
+
+    Args:
+        folder: where to; it is not there yet.
+        network: of `build_network`, in mode "inference".
+        config: its configuration.
+        photo, engine, precision: as for `OurDetector`.
+    """
+    from mrcnn.bundle import write_bundle
+    from mrcnn.data.molding import network_inputs
+    from mrcnn.exporters import Job, exporter_of
+
     format = "onnx" if engine == "onnxruntime" else engine
     calibration = [np.ascontiguousarray(np.rot90(photo, turns)) for turns in range(4)] if precision == "int8" else None
-    molded, metas, _ = network.mold_inputs([photo])
-    inputs = [np.asarray(molded), metas, network.get_anchors(photo.shape)[None]]
-    job = Job(network.keras_model, network.config, precision, inputs, None, calibration)
+    job = Job(network, config, precision, network_inputs(photo, config), None, calibration)
     write_bundle(
-        folder, format, precision, network.config, None, lambda there: exporter_of(format).write(job, there), _unchecked
+        folder, format, precision, config, None, lambda there: exporter_of(format).write(job, there), _unchecked
     )
 
 
@@ -155,7 +166,8 @@ def _unchecked(_: Any) -> dict[str, Any]:
     return {}
 
 
-def _versions(engine: str) -> dict[str, str]:
+def versions(engine: str) -> dict[str, str]:
+    """Of the packages that an engine needs."""
     from importlib import metadata
 
     packages = {"keras": ("keras", "tensorflow"), "openvino": ("openvino",), "onnxruntime": ("onnxruntime",)}[engine]
