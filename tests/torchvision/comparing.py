@@ -18,7 +18,8 @@ from mrcnn.weights import detectron2, torchvision
 from mrcnn.weights.conversion import Conversion
 from mrcnn.weights.variables import model_layers
 from tests.running import call
-from tests.torchvision.peer import DETECTRON2_CASES, MAX_SIZE, MIN_SIZE, PROPOSALS
+from tests.torchvision.kept import thin
+from tests.torchvision.peer import DETECTRON2_CASES, KEPT_CASES, KEPT_DETECTIONS, MAX_SIZE, MIN_SIZE, PROPOSALS
 
 
 @cache
@@ -67,19 +68,19 @@ def take(network: Any, found: Conversion) -> None:
 def build(folder: Path, case: str) -> tuple[Config, Any]:
     """Configuration and inference network of a case."""
     found = conversion(folder, case)
-    config = config_of(found)
+    config = config_of(found, **({"DETECTION_MAX_INSTANCES": KEPT_DETECTIONS} if case in KEPT_CASES else {}))
     network = build_network(config, "inference")
     take(network, found)
     return config, network
 
 
-_LAST = {"resnet50": "f", "resnet101": "w"}
+# The last blocks of stages 2 to 5.
+_LAST = {"resnet18": "bbbb", "resnet50": "cdfc", "resnet101": "cdwc"}
 
 
 def run(config: Config, network: Any, photo: np.ndarray) -> SimpleNamespace:
     """All that our network computes for a photo, by the names of `peer.record`."""
-    last = _LAST[config.BACKBONE]
-    tops = {"C2": "res2c_out", "C3": "res3d_out", "C4": f"res4{last}_out", "C5": "res5c_out"}
+    tops = {f"C{stage}": f"res{stage}{last}_out" for stage, last in enumerate(_LAST[config.BACKBONE], start=2)}
     outputs = {name: network.get_layer(layer).output for name, layer in tops.items()}
     pooling = network.get_layer("roi_align_classifier")
     _, _, *pyramid = pooling._inbound_nodes[0].input_tensors
@@ -103,7 +104,13 @@ def real(found: SimpleNamespace) -> tuple[np.ndarray, np.ndarray]:
     return rows[:count], found.all_masks[0][np.arange(count), :, :, rows[:count, 4].astype(int)]
 
 
+def as_kept(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """`actual`, thinned where `expected` is."""
+    return thin(actual) if actual.shape != expected.shape else actual
+
+
 def relative(actual: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, as a share of the largest value."""
+    """The largest difference, as a share of the largest value. `expected` may be thinned."""
+    actual = as_kept(actual, expected)
     assert actual.shape == expected.shape, (actual.shape, expected.shape)
     return float(np.abs(actual - expected).max() / np.abs(expected).max())

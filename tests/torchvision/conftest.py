@@ -7,10 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
+from tests.torchvision.kept import unpack
+from tests.torchvision.peer import KEPT_CASES
+
+# What tests/data keeps is compared in every run on TensorFlow; what a peer computes itself, and on the other backends,
+# in `make test-all`, for its environment takes 6 GB.
+KEPT = [
+    pytest.param(name, marks=[pytest.mark.slow] if keras.backend.backend() != "tensorflow" else [])
+    for name in KEPT_CASES
+]
 ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
 PYTHON = Path("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
@@ -52,6 +63,17 @@ def run_peer(module: str, folder: Path) -> Path:
 def recorded(tmp_path_factory) -> Path:
     """The folder with what `tests.torchvision.peer` writes."""
     return run_peer("tests.torchvision.peer", tmp_path_factory.mktemp("torchvision"))
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory) -> Path:
+    """A folder like `recorded`, of what tests/data keeps of the small networks."""
+    folder = tmp_path_factory.mktemp("kept")
+    for name in KEPT_CASES:
+        state, arrays = unpack(DATA / f"torchvision_{name}.npz")
+        np.savez(folder / f"{name}_weights.npz", **state)
+        np.savez(folder / f"{name}.npz", **arrays, train_photo=photos()[-1])
+    return folder
 
 
 @pytest.fixture(scope="session")

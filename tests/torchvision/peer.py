@@ -1,6 +1,7 @@
 """Mask R-CNNs of torchvision run on photos, and all that they compute on the way written down.
 
     python -m tests.torchvision.peer FOLDER
+    python -m tests.torchvision.peer --kept FOLDER      the files of small networks that tests/data keeps
 
 Runs under an interpreter that has torch and torchvision, and needs nothing of this package. FOLDER holds `photos.npz`;
 for each case come `CASE_weights.npz`, a state dict, and `CASE.npz`, arrays named "PHOTO/WHAT".
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tests.torchvision.kept import pack, seeded
 
 NUM_CLASSES = 21
 PROPOSALS = 150
@@ -52,8 +55,45 @@ def build_r101() -> Any:
     return MaskRCNN(backbone, NUM_CLASSES, **_options())
 
 
+def build_small_v1() -> Any:
+    """As `build_v1`, on a ResNet-18."""
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection._utils import overwrite_eps
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None)
+    model = MaskRCNN(backbone, NUM_CLASSES, **_options(), box_detections_per_img=KEPT_DETECTIONS)
+    overwrite_eps(model, 0.0)
+    return model
+
+
+def build_small_v2() -> Any:
+    """As `maskrcnn_resnet50_fpn_v2`, on a ResNet-18."""
+    from torch import nn
+    from torchvision.models import resnet18
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+    from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, RPNHead, _default_anchorgen
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+
+    backbone = _resnet_fpn_extractor(resnet18(weights=None), 5, norm_layer=nn.BatchNorm2d)
+    anchors = _default_anchorgen()
+    width, norm = backbone.out_channels, nn.BatchNorm2d
+    return MaskRCNN(
+        backbone, NUM_CLASSES, **_options(), box_detections_per_img=KEPT_DETECTIONS,
+        rpn_anchor_generator=anchors,
+        rpn_head=RPNHead(width, anchors.num_anchors_per_location()[0], conv_depth=2),
+        box_head=FastRCNNConvFCHead((width, 7, 7), [256] * 4, [1024], norm_layer=norm),
+        mask_head=MaskRCNNHeads(width, [256] * 4, 1, norm_layer=norm),
+    )  # fmt: skip
+
+
 # What is built, and how many of the photos it is run on.
 CASES: dict[str, tuple[Case, int]] = {"v1": (build_v1, 3), "v2": (build_v2, 2), "r101": (build_r101, 1)}
+
+# Small networks, whose results are kept in tests/data.
+KEPT_DETECTIONS = 30
+KEPT_CASES: dict[str, Case] = {"small_v1": build_small_v1, "small_v2": build_small_v2}
 
 # Those of `detectron2_peer`: whether the heads are those of the new baselines, and how many of the photos.
 DETECTRON2_CASES = {"d2": (False, 3), "lsj": (True, 1)}
@@ -61,6 +101,25 @@ DETECTRON2_CASES = {"d2": (False, 3), "lsj": (True, 1)}
 
 def _options() -> dict[str, Any]:
     return {"min_size": MIN_SIZE, "max_size": MAX_SIZE, "rpn_post_nms_top_n_test": PROPOSALS}
+
+
+def keep(folder: Path) -> None:
+    """Write what is kept of the small networks; their kernels are made again from their names."""
+    import torch
+
+    with np.load(folder / "photos.npz") as file:
+        photos = [file[name] for name in file.files]
+    for name, build in KEPT_CASES.items():
+        model = build().eval()
+        with torch.no_grad():
+            for key, tensor in model.state_dict().items():
+                if tensor.dim() > 1:
+                    tensor.copy_(torch.from_numpy(seeded(key, tuple(tensor.shape))))
+            settle(model, to_tensor(photos[0]))
+            arrays = {f"0/{what}": value for what, value in record(model, photos[0]).items()}
+            arrays |= train(model, photos[-1])
+        state = {key: value.numpy() for key, value in model.state_dict().items()}
+        np.savez_compressed(folder / f"torchvision_{name}.npz", **pack(state, arrays))
 
 
 def main(folder: Path) -> None:
@@ -266,4 +325,4 @@ def record(model: Any, photo: np.ndarray) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (keep if "--kept" in sys.argv else main)(Path(sys.argv[-1]))

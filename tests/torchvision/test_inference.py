@@ -11,10 +11,10 @@ import pytest
 from mrcnn.inference import Detector
 from tests.graph.cases import graph_bytes
 from tests.torchvision import comparing
-from tests.torchvision.conftest import photos
-from tests.torchvision.peer import CASES, DETECTRON2_CASES
+from tests.torchvision.conftest import KEPT, photos
+from tests.torchvision.peer import CASES, DETECTRON2_CASES, KEPT_CASES
 
-pytestmark = [pytest.mark.backends, pytest.mark.slow]
+pytestmark = pytest.mark.backends
 
 RELATIVE = 1e-4
 BOX, SCORE, MASK = 0.05, 1e-4, 1e-3  # pixels, scores, share of pixels
@@ -33,14 +33,18 @@ class Replay:
         return [self.raw]
 
 
-@pytest.fixture(scope="module", params=[*CASES, *DETECTRON2_CASES])
+@pytest.fixture(
+    scope="module",
+    params=[*KEPT, *(pytest.param(name, marks=pytest.mark.slow) for name in (*CASES, *DETECTRON2_CASES))],
+)
 def case(request):
     name = request.param
-    recorded = request.getfixturevalue("recorded" if name in CASES else "recorded_detectron2")
+    folder = "kept" if name in KEPT_CASES else "recorded" if name in CASES else "recorded_detectron2"
+    recorded = request.getfixturevalue(folder)
     config, network = comparing.build(recorded, name)
     pairs = [
         (photo, comparing.run(config, network, photo), comparing.recorded_of(recorded, name, index))
-        for index, photo in enumerate(photos()[: {**CASES, **DETECTRON2_CASES}[name][1]])
+        for index, photo in enumerate(photos()[: {**CASES, **DETECTRON2_CASES}.get(name, (None, 1))[1]])
     ]
     return SimpleNamespace(name=name, config=config, network=network, pairs=pairs)
 
@@ -109,7 +113,8 @@ def test_detections_and_masks_in_the_photo(case):
         # torchvision cuts the borders of a mask's place to whole pixels: one that lies on a whole number to the
         # difference of the boxes may go either way.
         assert different[~on_the_brink(theirs.boxes)].max() <= MASK
-        np.testing.assert_allclose(raw[1][order], 1 / (1 + np.exp(-theirs.mask_logits)), atol=1e-3)
+        probabilities = 1 / (1 + np.exp(-theirs.mask_logits))
+        np.testing.assert_allclose(comparing.as_kept(raw[1][order], probabilities), probabilities, atol=1e-3)
 
 
 def test_openvino_finds_the_same(case):

@@ -15,15 +15,17 @@ from mrcnn.network import build_network
 from mrcnn.ops.anchors import pyramid_anchors
 from mrcnn.ops.boxes import encode_deltas
 from tests.torchvision import comparing
-from tests.torchvision.peer import CASES
+from tests.torchvision.conftest import KEPT
+from tests.torchvision.peer import CASES, KEPT_CASES
 
-pytestmark = [pytest.mark.backends, pytest.mark.slow]
+pytestmark = pytest.mark.backends
 
 CLOSE = 1e-4
 
 
-@pytest.fixture(scope="module", params=list(CASES))
-def case(request, recorded):
+@pytest.fixture(scope="module", params=[*KEPT, *(pytest.param(name, marks=pytest.mark.slow) for name in CASES)])
+def case(request):
+    recorded = request.getfixturevalue("kept" if request.param in KEPT_CASES else "recorded")
     found = comparing.conversion(recorded, request.param)
     arrays = comparing.arrays(recorded, request.param)
     theirs = SimpleNamespace(**{name: value for name, value in arrays.items() if "/" not in name})
