@@ -139,6 +139,7 @@ def check_features(name, channels, rng, monkeypatch):
 
 
 @pytest.mark.backends
+@(pytest.mark.slow if keras.backend.backend() == "jax" else pytest.mark.backends)  # compiles for half a minute
 def test_features_are_those_of_the_network_itself(rng, monkeypatch):
     check_features(SMALLEST, 3, rng, monkeypatch)
 

@@ -33,7 +33,11 @@ SMALL = {
 BY_CLASS = {
     "DETECTION_CLASS_CONFIDENCE": (0.0, 0.2, 0.0, 0.45), "DETECTION_NMS_THRESHOLD": 0.1, "DETECTION_MAX_INSTANCES": 200,
 }  # fmt: skip
-RECIPES = [name for name in PRESETS if name != "legacy"]
+# JAX compiles each network for half a minute: in `make test` it has one recipe of them.
+slow_on_jax = pytest.mark.slow if keras.backend.backend() == "jax" else pytest.mark.backends
+RECIPES = [
+    name if name == "modern" else pytest.param(name, marks=slow_on_jax) for name in PRESETS if name != "legacy"
+]  # fmt: skip
 
 
 def config_of(recipe, **changes):
@@ -118,6 +122,7 @@ def test_all_classes_of_a_region_are_kept():
 
 
 @on_every_backend
+@slow_on_jax
 def test_least_scores_by_class_and_suppression_across_classes():
     """Of what a region scores enough in, whatever its class; 0.0 for a class: everything."""
     least = BY_CLASS["DETECTION_CLASS_CONFIDENCE"]
@@ -152,7 +157,7 @@ def training_batch(config, network, count=2):
 
 
 @on_every_backend
-@pytest.mark.parametrize("recipe", ["torchvision_v1", "modern"])
+@pytest.mark.parametrize("recipe", [pytest.param("torchvision_v1", marks=slow_on_jax), "modern"])
 def test_a_training_step_has_losses_and_gradients(recipe):
     config = config_of(recipe)
     network = build_network(config, "training")
