@@ -5,9 +5,7 @@ Nothing here stops training: what cannot work is refused where it is used.
 
 from __future__ import annotations
 
-import datetime
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +18,7 @@ from mrcnn.data import summary
 from mrcnn.data.anchor_fit import FAIR_IOU, best_overlaps
 from mrcnn.data.samples import check_dataset
 from mrcnn.data.survey import SECONDS, Survey, survey
-from mrcnn.memory import peak_memory
+from mrcnn.estimate import Estimate
 
 # (which layers, last epoch counted from the very first, learning rate)
 Stage = tuple[str, int, Any]
@@ -37,8 +35,6 @@ _MANY_OUTSIDE, _MANY_EMPTY = 0.1, 0.5
 _SHARE_OF_TRAINING = 0.7
 _SMALL_BATCH = 8
 _LISTED = 8
-# Steps after which time and memory are told; the first, which compiles, does not count.
-_STEPS_WATCHED = 3
 
 
 @dataclass(frozen=True)
@@ -102,57 +98,21 @@ def check(
     return Preflight(tuple(plan), tuple(warnings), steps)
 
 
-def show(*arguments: Any, **options: Any) -> keras.callbacks.Callback:
-    """Print what `check` finds; the result is the callback that tells time and memory after the third step."""
-    found = check(*arguments, **options)
-    print(found, flush=True)
-    return Estimate(found.steps)
-
-
-class Estimate(keras.callbacks.Callback):
-    """After three steps: how long all will take, and how much memory it has taken.
-
-    Args:
-        steps: of the whole training.
-    """
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.steps = steps
-        self.durations: list[float] = []
-        self._last = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._last = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if len(self.durations) == _STEPS_WATCHED:
-            return
-        if len(self.durations) in (0, _STEPS_WATCHED - 1) and logs:
-            float(next(iter(logs.values())))  # a device that works ahead has done the step when it tells its loss
-        now = time.perf_counter()
-        self.durations.append(now - self._last)
-        self._last = now
-        if len(self.durations) == _STEPS_WATCHED:
-            each = sum(self.durations[1:]) / (_STEPS_WATCHED - 1)
-            left = each * (self.steps - _STEPS_WATCHED)
-            end = datetime.datetime.now() + datetime.timedelta(seconds=left)
-            print(
-                f"\nAfter {_STEPS_WATCHED} steps: {duration(each)} a step, so {duration(each * self.steps)} for all "
-                f"{self.steps}, until {end:%H:%M on %Y-%m-%d} (without validation and saving). Memory at the peak: "
-                f"{peak_memory()}.",
-                flush=True,
-            )
-
-
-def duration(seconds: float) -> str:
-    """A time in words: 0.84 s, 12 s, 3 min, 2 h 05 min."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+def show(
+    model: keras.Model,
+    config: Config,
+    train_dataset: Any,
+    val_dataset: Any | None,
+    stages: Sequence[Stage],
+    initial_epoch: int,
+    seconds: float,
+    step: int = 0,
+) -> keras.callbacks.Callback:
+    """Print what `check` finds, of which `step` steps of the first epoch lie behind; the result is the callback that
+    tells time and memory as training goes."""
+    print(check(model, config, train_dataset, val_dataset, stages, initial_epoch, seconds), flush=True)
+    begun = initial_epoch * config.STEPS_PER_EPOCH + step
+    return Estimate(config.STEPS_PER_EPOCH, max(last for _, last, _ in stages), begun, config.EVALUATE_EVERY)
 
 
 def _data_lines(seen: Survey, val_seen: Survey | None, config: Config, seconds: float) -> list[str]:

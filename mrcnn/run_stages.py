@@ -83,7 +83,7 @@ def run_stages(
         if history is None and verbose and preflight_seconds and network.data_parallel.rank == 0:
             plan = [(left.layers, left.end, left.rate) for left in stages[number:]]
             callbacks.append(
-                preflight.show(network, config, train_dataset, val_dataset, plan, owner.epoch, preflight_seconds)
+                preflight.show(network, config, train_dataset, val_dataset, plan, owner.epoch, preflight_seconds, step)
             )
         owner._resume_from = None
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import keras
 import numpy as np
@@ -182,26 +181,6 @@ def test_images_that_come_out_in_another_size(network):
 def test_a_dataset_that_does_not_fit_is_refused(network):
     with pytest.raises(DatasetError, match="NUM_CLASSES"):
         check(network, NUM_CLASSES=9)
-
-
-def test_time_and_memory_are_told_after_three_steps(capsys):
-    estimate = preflight.Estimate(103)
-    estimate.on_epoch_begin(0)
-    for batch, seconds in enumerate((0.3, 0.1, 0.05, 0.2)):
-        time.sleep(seconds)
-        estimate.on_train_batch_end(batch, {"loss": 1.0})
-        if batch == 1:
-            time.sleep(0.2)  # validation and saving
-            estimate.on_epoch_begin(1)
-        assert ("After 3 steps" in capsys.readouterr().out) == (batch == 2)
-    first, second, third = estimate.durations
-    assert first >= 0.3 and 0.1 <= second < 0.3 and 0.05 <= third < 0.25
-
-
-def test_durations_in_words():
-    assert [preflight.duration(seconds) for seconds in (0.084, 9, 61, 600, 7530)] == [
-        "0.084 s", "9 s", "61 s", "10 min", "2 h 06 min",
-    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("untraced")
