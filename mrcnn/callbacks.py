@@ -84,7 +84,8 @@ class NonFiniteGuard(keras.callbacks.Callback):
 
 
 class HistoryLog(keras.callbacks.Callback):
-    """The losses of every epoch as a CSV file, rewritten after each; on resuming, the rows up to there are kept.
+    """The losses of every epoch as a CSV file, rewritten after each; on resuming, the rows up to there are kept. Told
+    of an epoch again, when more of it is known, it replaces that one's row.
 
     Args:
         path: of the file.
@@ -101,7 +102,7 @@ class HistoryLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         values = {name: f"{float(value):.6g}" for name, value in (logs or {}).items()}
-        self.rows.append({"epoch": epoch + 1, **values})
+        self.rows = [row for row in self.rows if int(row["epoch"]) <= epoch] + [{"epoch": epoch + 1, **values}]
         fields = list(dict.fromkeys(name for row in self.rows for name in row))
         with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, fields)

@@ -92,6 +92,9 @@ class Monitor(keras.callbacks.Callback):
         verbose: as of Keras: 0 prints nothing; 1 and "auto" show a progress bar, if the standard error stream is a
             terminal.
 
+    Attributes:
+        left: whether the latest evaluation was left unfinished.
+
     Raises:
         ConfigError: there is nothing to measure with.
     """
@@ -121,7 +124,8 @@ class Monitor(keras.callbacks.Callback):
         self.interrupted = interrupted
         self.verbose = verbose
         self.measure = "mask_ap" if config.EVALUATE_EVERY else "val_loss"
-        self.record = read_record(folder, initial_epoch)
+        self.left = False
+        self.record = read_record(folder, initial_epoch) | {"measured": initial_epoch}
         self.best_epoch, self.best_score = self._best_so_far(initial_epoch)
         self.pictures: dict[int, np.ndarray] = {}
         if val_dataset is not None:
@@ -155,6 +159,7 @@ class Monitor(keras.callbacks.Callback):
                 try:
                     judged = result, judge, seconds = self._evaluate()
                 except _Interrupted:
+                    self.left = True
                     return
                 logs |= {f"val_{name}": float(getattr(result, name)) for name in FIGURES}
                 self.record["epochs"].append({"epoch": number, "seconds": seconds, **result.to_dict()})
@@ -175,6 +180,11 @@ class Monitor(keras.callbacks.Callback):
             if self.verbose:
                 told = f"No better {self.measure} for {patience} epochs: training stops."
                 print(f"\n{told} The best was epoch {self.best_epoch}.")
+
+    def note(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Note in the record, once all that is measured after an epoch (from 0) is written, that it is."""
+        self.record["measured"] = epoch + 1
+        write_record(self.folder, self.record)
 
     def _evaluate(self) -> tuple[EvaluationResult, Judge, float]:
         dataset, start = self.datasets["validation"], time.perf_counter()

@@ -1,5 +1,5 @@
-"""Stopping and going on: checkpoints that hold all that the next step depends on, also within an epoch, and how
-training is taken up again, to the same weights as if it had not stopped.
+"""Stopping and going on: checkpoints that hold all that the next step depends on, also within an epoch, and what keeps
+training that is taken up again on its course, to the same weights as if it had not stopped.
 
 A checkpoint holds the weights, the optimizer with its step count, the random generators of the layers, the metrics so
 far of an epoch that is not over, and where in the plan it stands. Batches need nothing: they are a function of the seed
@@ -23,7 +23,6 @@ from keras import ops
 
 from mrcnn.config import Config
 from mrcnn.interrupts import Interrupts, TrainingInterrupted
-from mrcnn.lazy_logs import LazyLogs
 from mrcnn.optimization import averaged_weights, averages
 from mrcnn.parallel import DataParallel
 from mrcnn.runs import step_path
@@ -37,12 +36,14 @@ _RANDOM, _METRIC, _WEIGHT = "random", "metric", "weight"
 @dataclass(frozen=True)
 class Position:
     """Where training begins: `step` steps into the epoch after `epoch` epochs, in a stage that began after
-    `stage_start` of them; `metrics` are those of the steps so far of that epoch."""
+    `stage_start` of them; `metrics` are those of the steps so far of that epoch. Where `step` is all of an epoch, that
+    is yet to be measured, and `losses` are what is known of it."""
 
     epoch: int = 0
     step: int = 0
     stage_start: int = 0
     metrics: Sequence[np.ndarray] = ()
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Saved:
     stage: Mapping[str, Any] = field(default_factory=dict)  # layers, start, end
     plan: Sequence[Mapping[str, Any]] = ()
     numbers: Mapping[str, Any] = field(default_factory=dict)  # what the order of the batches depends on
+    losses: Mapping[str, float] = field(default_factory=dict)  # of the last whole epoch
     has_optimizer: bool = False
 
     def arrays(self, kind: str) -> list[np.ndarray]:
@@ -79,7 +81,8 @@ def read_saved(path: str | Path) -> Saved:
     if not isinstance(told, dict):
         return Saved(Path(path), info.epoch or 0, has_optimizer=info.has_optimizer)
     known = {name: told[name] for name in ("step", "stage", "plan", "numbers") if name in told}
-    return Saved(Path(path), info.epoch or 0, has_optimizer=info.has_optimizer, **known)
+    losses = info.metadata.get("losses", {})
+    return Saved(Path(path), info.epoch or 0, losses=losses, has_optimizer=info.has_optimizer, **known)
 
 
 def batch_numbers(config: Config) -> dict[str, int]:
@@ -163,7 +166,8 @@ class Checkpoints(keras.callbacks.Callback):
 
 class Course(keras.callbacks.Callback):
     """Keeps training on its course: takes up the metrics of an epoch in its middle, saves within epochs, stops where a
-    signal wants it to, and keeps validation from changing what comes after it. `last` comes after all other callbacks.
+    signal wants it to, and keeps validation from changing what comes after it. `measured` comes after the callbacks
+    that measure, `last` after all others.
 
     Args:
         config: STEPS_PER_EPOCH and SAVE_EVERY are used.
@@ -182,7 +186,9 @@ class Course(keras.callbacks.Callback):
         self.checkpoints: Checkpoints | None = None  # in the process that saves
         self.history: keras.callbacks.Callback | None = None
         self.look: Callable[[], None] = lambda: None  # raises where something broken would be saved
-        self.last = _Last(self)
+        self.is_left: Callable[[], bool] = lambda: False  # whether the epoch's evaluation is unfinished
+        self.measured = _StopAfterEpoch(self, lambda: parallel.any(self.is_left()), ", in its evaluation")
+        self.last = _StopAfterEpoch(self, self._interrupted)
         self.epoch = position.epoch
         self._losses: dict[str, float] = {}
         self._validation = contextlib.ExitStack()
@@ -210,16 +216,19 @@ class Course(keras.callbacks.Callback):
                 self.interrupt(f"epoch {self.epoch + 1}, step {done} of {self.steps}")
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._losses = {name: float(value) for name, value in self.model.get_metrics_result().items()}
+        if self.begun == self.steps:
+            self._losses = dict(self.position.losses)
+        else:
+            self._losses = {name: float(value) for name, value in self.model.get_metrics_result().items()}
         self._validation.enter_context(averaged_weights(self.model))
         self._validation.enter_context(_own_random(self.model))
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if self._interrupted():
             self._end_validation()
-            self._save(self.epoch + 1, 0, self._losses)
             if self.history is not None:
                 self.history.on_epoch_end(self.epoch, self._losses)
+            self._save(self.epoch + 1, 0, self._losses)
             self.interrupt(f"epoch {self.epoch + 1}, in its validation")
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -257,91 +266,16 @@ class Course(keras.callbacks.Callback):
         self._validation.close()
 
 
-class Callbacks(keras.callbacks.CallbackList):
-    """Callbacks around several calls of `fit`, which are told of one training.
+class _StopAfterEpoch(keras.callbacks.Callback):
+    """Where among the callbacks a course may stop after an epoch, if that is wanted."""
 
-    Attributes:
-        goes_on: set it to True while another call is to follow.
-    """
-
-    goes_on = False
-    _begun = False
-
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        if not self._begun:
-            super().on_train_begin(logs)
-        self._begun = True
-
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        if not self.goes_on:
-            super().on_train_end(logs)
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._batch_end("on_train_batch_end", batch, LazyLogs(logs))
-
-    def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._batch_end("on_test_batch_end", batch, LazyLogs(logs))
-
-    def _batch_end(self, moment: str, batch: int, logs: LazyLogs) -> None:
-        # Keras's own would read the losses back in every step, and so does its progress bar.
-        for callback in self.callbacks:
-            waits = isinstance(callback, keras.callbacks.ProgbarLogger) and not logs.is_read
-            getattr(callback, moment)(batch, {} if waits else logs)
-
-
-def fit_from(
-    model: keras.Model,
-    make_batches: Callable[[int], Any],
-    position: Position,
-    steps: int,
-    epochs: int,
-    callbacks: Sequence[keras.callbacks.Callback],
-    verbose: int | str,
-    **arguments: Any,
-) -> keras.callbacks.History:
-    """`model.fit` from a position on, an epoch's rest first.
-
-    Args:
-        model: compiled.
-        make_batches: steps that lie behind, counted from the very first -> what to give `fit`.
-        position: where to begin.
-        steps: of an epoch.
-        epochs: the last one.
-        callbacks, verbose: as of `fit`.
-        arguments: others of `fit`.
-    """
-    told = Callbacks(
-        callbacks, add_history=True, add_progbar=verbose != 0, verbose=verbose, epochs=epochs, steps=steps, model=model
-    )
-    epoch = position.epoch
-    if position.step:  # Keras's epochs are of one length, and an epoch cannot be left half way
-        told.goes_on = epoch + 1 < epochs
-        rest = make_batches(epoch * steps + position.step)
-        model.fit(
-            rest, steps_per_epoch=steps - position.step, initial_epoch=epoch, epochs=epoch + 1, callbacks=told,
-            **arguments,
-        )  # fmt: skip
-        epoch += 1
-        if not told.goes_on:
-            return model.history
-        told.goes_on = False
-        if model.stop_training:
-            told.on_train_end()
-            return model.history
-    batches = make_batches(epoch * steps)
-    return model.fit(batches, steps_per_epoch=steps, initial_epoch=epoch, epochs=epochs, callbacks=told, **arguments)
-
-
-class _Last(keras.callbacks.Callback):
-    """What a course has to do after all other callbacks."""
-
-    def __init__(self, course: Course) -> None:
+    def __init__(self, course: Course, wanted: Callable[[], bool], where: str = "") -> None:
         super().__init__()
-        self.course = course
+        self.course, self.wanted, self.where = course, wanted, where
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if self.course._interrupted():
-            self.course.interrupt(f"epoch {epoch + 1}")
+        if self.wanted():
+            self.course.interrupt(f"epoch {epoch + 1}{self.where}")
 
 
 def remove_leftovers(folder: Path) -> None:

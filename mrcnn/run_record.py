@@ -1,7 +1,8 @@
 """What a training run tells of itself beside its losses: `monitoring.json` in its folder, for the report.
 
 It is a dict of `data` (what the data sets hold), `epochs` (the average precision measured after some of them, the
-earliest first) and `best` (the whole evaluation of the best epoch, with pictures; None before the first).
+earliest first), `best` (the whole evaluation of the best epoch, with pictures; None before the first) and `measured`
+(the epoch up to which all that is wanted has been measured and written; None where that was not noted).
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def read_record(folder: Path, last_epoch: int | None = None) -> dict[str, Any]:
         record = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # none yet, or not ours
         record = {}
-    record = {"data": {}, "epochs": [], "best": None} | (record if isinstance(record, dict) else {})
+    record = {"data": {}, "epochs": [], "best": None, "measured": None} | (record if isinstance(record, dict) else {})
     if last_epoch is not None:
         record["epochs"] = [entry for entry in record["epochs"] if entry["epoch"] <= last_epoch]
         if record["best"] is not None and record["best"]["epoch"] > last_epoch:

@@ -21,6 +21,7 @@ from mrcnn.resuming import (
     restore_own_weights,
     restore_random,
 )
+from mrcnn.run_record import read_record
 from mrcnn.stages import Stage, plan_stages, stages_to_dict
 from mrcnn.weights import load_optimizer
 
@@ -55,22 +56,27 @@ def run_stages(
     for stage in stages:
         _require_layers(network, stage)
     last = stages[-1].end
-    if owner.epoch >= last:
+    saved = None if owner._resume_from is None else read_saved(owner._resume_from)
+    measures = owner.epoch <= last and is_unmeasured(owner, saved)
+    if owner.epoch >= last and not measures:
         print(f"Nothing to train: {owner.epoch} epochs are done, and epochs is {last}, the last one.")
         return None
-    saved = None if owner._resume_from is None else read_saved(owner._resume_from)
     step = step_to_begin_with(owner, saved)
     if saved is not None:
         restore_random(network, saved)
     history: keras.callbacks.History | None = None
-    callbacks = list(custom_callbacks or ())
+    callbacks, shown = list(custom_callbacks or ()), False
     for number, stage in enumerate(stages):
-        if owner.epoch >= stage.end:
+        if owner.epoch - measures >= stage.end:
             continue
-        print(f"\nStarting at epoch {owner.epoch}{f', step {step}' if step else ''}. LR={stage.rate}\n")
-        print(f"Checkpoint Path: {owner.checkpoint_path}")
+        trains = owner.epoch < stage.end
+        if measures:
+            print(f"\nEpoch {owner.epoch} is trained, and what is measured after it is not complete: that comes first.")
+        if trains:
+            print(f"\nStarting at epoch {owner.epoch}{f', step {step}' if step else ''}. LR={stage.rate}\n")
+            print(f"Checkpoint Path: {owner.checkpoint_path}")
         before = stages[number - 1].end if number else None
-        begins = before == owner.epoch and not step  # as the plan has it, whatever trained before
+        begins = before == owner.epoch and not step and not measures  # as the plan has it, whatever trained before
         goes_on = saved is not None and not begins and saved.stage.get("layers", stage.layers) == stage.layers
         start = owner.epoch if before is None else before
         if goes_on and before is None:
@@ -79,8 +85,12 @@ def run_stages(
         _compile(owner, stage, start, step)
         if goes_on and saved.has_optimizer and load_optimizer(network.optimizer, saved.path):
             restore_own_weights(network, saved)
-        position = Position(owner.epoch, step, start, saved.metrics() if saved is not None and step else ())
-        if history is None and verbose and preflight_seconds and network.data_parallel.rank == 0:
+        if measures:
+            position = Position(owner.epoch - 1, config.STEPS_PER_EPOCH, start, losses=saved.losses)
+        else:
+            position = Position(owner.epoch, step, start, saved.metrics() if saved is not None and step else ())
+        if trains and not shown and verbose and preflight_seconds and network.data_parallel.rank == 0:
+            shown = True
             plan = [(left.layers, left.end, left.rate) for left in stages[number:]]
             callbacks.append(
                 preflight.show(network, config, train_dataset, val_dataset, plan, owner.epoch, preflight_seconds, step)
@@ -93,7 +103,7 @@ def run_stages(
                 train_dataset,
                 val_dataset,
                 epochs=stage.end,
-                initial_epoch=owner.epoch,
+                initial_epoch=position.epoch,
                 log_dir=Path(owner.log_dir),
                 checkpoint_path=owner.checkpoint_path,
                 on_saved=lambda epoch: setattr(owner, "epoch", epoch),
@@ -112,7 +122,7 @@ def run_stages(
             raise
         take_averages(network)
         history = done if history is None else _joined(history, done)
-        saved, step = None, 0
+        saved, step, measures = None, 0, False
         if owner.epoch < stage.end:  # a callback has ended training
             break
     return history
@@ -148,6 +158,14 @@ def step_to_begin_with(owner: Any, saved: Saved | None) -> int:
             stacklevel=2,
         )
     return saved.step
+
+
+def is_unmeasured(owner: Any, saved: Saved | None) -> bool:
+    """Whether what is measured after an epoch is not complete for the checkpoint's, by the record of its run."""
+    if saved is None or saved.step or saved.epoch != owner.epoch:
+        return False
+    measured = read_record(Path(owner.log_dir))["measured"]
+    return isinstance(measured, int) and measured < saved.epoch
 
 
 def _require_layers(network: keras.Model, stage: Stage) -> None:

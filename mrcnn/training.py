@@ -19,6 +19,7 @@ from mrcnn.callbacks import HistoryLog, NonFiniteGuard, tensorboard
 from mrcnn.config import LOSS_NAMES, Config, ConfigError
 from mrcnn.data.augmentation import recipe
 from mrcnn.data.batches import BatchError, BatchLoader
+from mrcnn.fitting import fit_from
 from mrcnn.frozen_norms import FrozenNorms
 from mrcnn.interrupts import Interrupts
 from mrcnn.keras_model import Network
@@ -26,7 +27,8 @@ from mrcnn.monitoring import check_monitoring
 from mrcnn.ops.squares import sum_of_squares
 from mrcnn.optimization import make_optimizer
 from mrcnn.parallel import DataParallel
-from mrcnn.resuming import Checkpoints, Course, Position, fit_from, remove_leftovers
+from mrcnn.resuming import Checkpoints, Course, Position, remove_leftovers
+from mrcnn.run_record import HISTORY_NAME
 from mrcnn.stage_layers import layers_from_stage
 from mrcnn.watching import Watch
 
@@ -242,20 +244,20 @@ def fit(
         log_dir.mkdir(parents=True, exist_ok=True)
         metadata = {"config": config.to_dict(), "class_names": list(getattr(train_dataset, "class_names", []))}
         remove_leftovers(log_dir)
+        course.history = HistoryLog(log_dir / HISTORY_NAME, initial_epoch)
         course.checkpoints = Checkpoints(checkpoint_path, metadata, training or {}, on_saved)
-        callbacks.append(course.checkpoints)
+        callbacks += [course.history, course.checkpoints]  # a checkpoint's epoch has its row, whenever this ends
         watch = Watch(
             config, train_dataset, val_dataset, log_dir, metadata, initial_epoch=initial_epoch, last_epoch=epochs,
             stage_start=position.stage_start, verbose=verbose, interrupted=lambda: interrupts.received is not None,
         )  # fmt: skip
         opened.append(watch)
         verbose = watch.keras_verbose
-        callbacks += watch.measuring
-        course.history = HistoryLog(log_dir / "history.csv", initial_epoch)
-        callbacks.append(course.history)
-        callbacks += [*tensorboard(log_dir), *watch.telling]
+        course.is_left = watch.is_left
+        callbacks += [*watch.measuring, course.measured, course.history, *tensorboard(log_dir), *watch.telling]
     else:
         callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_saved(epoch + 1)))
+        callbacks.append(course.measured)
     callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: _stop_together(model)))
     callbacks += [*(custom_callbacks or ()), course.last]
     parallel.align(model)

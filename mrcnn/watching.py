@@ -18,14 +18,15 @@ from mrcnn.run_record import HISTORY_NAME
 
 
 class Watch:
-    """Callbacks for the main process, in two groups: what measures, before the history is written; what tells of it,
-    after that.
+    """Callbacks for the main process, in two groups: what measures, before the history is written; what notes that it
+    is done and tells of it, after that.
 
     Args: as of `Monitor`, and
         verbose: as of Keras, or "table" for a table on the console.
 
     Attributes:
         measuring, telling: Keras callbacks.
+        is_left: tells whether the latest evaluation was left unfinished.
         keras_verbose: what is left for Keras to print.
     """
 
@@ -50,7 +51,8 @@ class Watch:
         self.measuring: list[keras.callbacks.Callback] = [monitor]
         if config.EVALUATE_EVERY and all(importlib.util.find_spec(name) for name in ("tensorflow", "tensorboard")):
             self.measuring.append(TensorBoardPictures(monitor, folder))
-        self.telling: list[keras.callbacks.Callback] = []
+        self.telling: list[keras.callbacks.Callback] = [keras.callbacks.LambdaCallback(on_epoch_end=monitor.note)]
+        self.is_left: Callable[[], bool] = lambda: monitor.left
         self._folder = folder
         self._table = None
         if verbose == "table":

@@ -13,10 +13,11 @@ from keras import ops
 from mrcnn import lazy_logs
 from mrcnn.callbacks import LOOK_EVERY, NonFiniteGuard, TrainingError
 from mrcnn.config import Config
+from mrcnn.fitting import Callbacks
 from mrcnn.interrupts import Interrupts
 from mrcnn.lazy_logs import LazyLogs, read
 from mrcnn.parallel import DataParallel
-from mrcnn.resuming import Callbacks, Course, Position
+from mrcnn.resuming import Course, Position
 
 
 class Device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from mrcnn.model import MaskRCNN
 from mrcnn.network import build_network
 from mrcnn.optimization import averages
 from mrcnn.resuming import Saved, read_saved
+from mrcnn.run_record import read_record
 from mrcnn.run_stages import step_to_begin_with
 from mrcnn.weights import inspect_weights, load_weights
 from tests.shapes import Shapes
@@ -29,6 +31,7 @@ from tests.test_training import QuickConfig, Untraced
 
 # Minutes on JAX.
 QUICK = [pytest.mark.backends, *([pytest.mark.slow] if keras.backend.backend() == "jax" else [])]
+TRACED = training.TrainingModel
 STEPS = 3
 # All that has a state of its own at once.
 RICH = {
@@ -106,7 +109,7 @@ def uninterrupted(tmp_path_factory):
     done = {}
 
     def get(**fields):
-        key = str(sorted(fields.items()))
+        key = training.TrainingModel.__name__, str(sorted(fields.items()))
         if key not in done:
             model, watch = new_model(tmp_path_factory.mktemp("whole"), **fields), At()
             train(model, callbacks=[watch])
@@ -124,17 +127,19 @@ def assert_same(model, expected, tolerance=1e-6):
 
 
 @pytest.mark.parametrize(
-    ("fields", "stops"),
+    ("fields", "stops", "kind"),
     [
         # In an epoch's validation, and in the middle of one.
-        pytest.param(RICH, [(0, "validation"), (1, 1)], marks=QUICK),
-        pytest.param({}, [(0, 0), (0, "validation"), (1, 0)], marks=[pytest.mark.backends, pytest.mark.slow]),
-        pytest.param(RICH, [(0, 2)], marks=[pytest.mark.backends, pytest.mark.slow]),  # in an epoch's last step
-        pytest.param({"PRECISION": "mixed_float16"}, [(0, 1)], marks=pytest.mark.slow),
+        pytest.param(RICH, [(0, "validation"), (1, 1)], Untraced, marks=QUICK),
+        pytest.param({}, [(0, 0), (0, "validation"), (1, 0)], Untraced, marks=[pytest.mark.backends, pytest.mark.slow]),
+        pytest.param(RICH, [(0, 2)], Untraced, marks=[pytest.mark.backends, pytest.mark.slow]),  # in its last step
+        pytest.param({"PRECISION": "mixed_float16"}, [(0, 1)], Untraced, marks=pytest.mark.slow),
+        pytest.param(RICH, [(0, 1), (0, "validation")], TRACED, marks=pytest.mark.slow),  # as people train
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_training_that_was_stopped_comes_to_the_same_weights(tmp_path, uninterrupted, fields, stops):
+def test_training_that_was_stopped_comes_to_the_same_weights(tmp_path, monkeypatch, uninterrupted, fields, stops, kind):
+    monkeypatch.setattr(training, "TrainingModel", kind)
     expected, rates, history = uninterrupted(**fields)
     found_rates = []
     for number, stop in enumerate([*stops, None]):
@@ -153,8 +158,9 @@ def test_training_that_was_stopped_comes_to_the_same_weights(tmp_path, uninterru
     assert_same(model, expected)
     assert found_rates == pytest.approx(rates, rel=1e-6)  # so no step was done twice, and none left out
     assert [row["epoch"] for row in rows(model)] == ["1", "2"]
-    last, whole = ({name: float(value) for name, value in told[-1].items()} for told in (rows(model), history))
-    assert last == pytest.approx(whole, rel=1e-4, abs=1e-6)  # the mean over all of the epoch's steps
+    for found, whole in zip(rows(model), history, strict=True):  # the means over all of the epochs' steps
+        last, wanted = ({name: float(value) for name, value in row.items()} for row in (found, whole))
+        assert last == pytest.approx(wanted, rel=1e-4, abs=1e-6)
     files = sorted(path.name for path in Path(model.log_dir).glob("mask_rcnn*"))
     assert files == ["mask_rcnn_shapes_0001.h5", "mask_rcnn_shapes_0002.h5"]
 
@@ -255,11 +261,12 @@ def test_signals_do_what_a_script_has_them_do(tmp_path):
 
 # Goes on with the newest checkpoint, and notes each step of the run (counted from 1) once it is done and saved.
 PROGRAM = """
+import json
 import sys
 import keras
 from mrcnn import training
-from tests.test_resuming import KILLED, Shapes, Untraced, new_model
-folder, epochs = sys.argv[1], int(sys.argv[2])
+from tests.test_resuming import Shapes, Untraced, new_model, train_killed
+folder, epochs, fields = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 training.TrainingModel, training.tensorboard = Untraced, lambda folder: []
 class Note(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
@@ -270,19 +277,25 @@ class Note(keras.callbacks.Callback):
         self.done += 1
         with open(f"{folder}/steps.txt", "a") as file:
             print("done", self.done, file=file, flush=True)
-model, step = new_model(folder, **KILLED), 0
+model, step = new_model(folder, **fields), 0
 try:
     path = model.find_last()
     model.load_weights(path)
     step = int(path.partition("_step")[2].removesuffix(".h5") or 0)
 except FileNotFoundError:
     pass
-model.train(Shapes(5, size=64), None, 0.003, epochs, "all", custom_callbacks=[Note()], verbose=0)
+train_killed(model, epochs, [Note()])
 """
 KILLED = {"SAVE_EVERY": 2, "VALIDATION_STEPS": 0, "EMA_DECAY": 0.9}
+EVALUATED = KILLED | {"VALIDATION_STEPS": 1, "EVALUATE_EVERY": 1}
 
 
-def kill_run(folder, epochs, kills, rng, longest):
+def train_killed(model, epochs, callbacks=()):
+    val_set = Shapes(2, seed=1, size=64) if model.config.EVALUATE_EVERY else None
+    model.train(Shapes(5, size=64), val_set, 0.003, epochs, "all", custom_callbacks=list(callbacks), verbose=0)
+
+
+def kill_run(folder, epochs, fields, kills, rng, longest):
     """Train towards an epoch in so many processes, each killed at a random moment after it began; what they told of
     their steps, and how many were killed before they were done."""
     notes = folder / "steps.txt"
@@ -291,7 +304,7 @@ def kill_run(folder, epochs, kills, rng, longest):
     for number in range(kills):
         before = notes.read_text().count("\n")
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(folder), str(epochs)],
+            [sys.executable, "-c", PROGRAM, str(folder), str(epochs), json.dumps(fields)],
             env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
@@ -307,8 +320,8 @@ def kill_run(folder, epochs, kills, rng, longest):
         if not alive:
             assert process.returncode == 0
             return notes.read_text().splitlines(), number
-        for checkpoint in folder.glob("*/mask_rcnn*.h5"):  # whole, every one of them
-            assert inspect_weights(checkpoint).has_optimizer
+        for checkpoint in folder.glob("*/*.h5"):  # whole, every one of them
+            assert inspect_weights(checkpoint).has_optimizer == (checkpoint.name != "best.h5")
     return notes.read_text().splitlines(), kills
 
 
@@ -327,20 +340,33 @@ def assert_no_more_was_lost_than_since_the_last_save(notes):
 
 
 @pytest.mark.parametrize(
-    ("kills", "epochs", "longest"), [(1, 1, 0.5), pytest.param(50, 80, 1.0, marks=pytest.mark.slow)]
+    ("fields", "kills", "epochs", "longest"),
+    [(KILLED, 1, 1, 0.5), pytest.param(EVALUATED, 50, 60, 2.0, marks=pytest.mark.slow)],
+    ids=["once", "often"],
 )
-def test_a_killed_run_comes_to_the_same_weights(tmp_path, rng, kills, epochs, longest):
-    notes, killed = kill_run(tmp_path, epochs, kills, rng, longest)
+def test_a_killed_run_comes_to_the_same_weights(tmp_path, rng, fields, kills, epochs, longest):
+    notes, killed = kill_run(tmp_path, epochs, fields, kills, rng, longest)
     assert killed == kills or epochs == 1  # a short run may be done before
-    model = new_model(tmp_path, **KILLED)
+    model = new_model(tmp_path, **fields)
     step = 0
     if list(tmp_path.glob("*/mask_rcnn*.h5")):
         model.load_weights("last")
         step = read_saved(model.find_last()).step
     assert_no_more_was_lost_than_since_the_last_save([*notes, f"begin {model.epoch * STEPS + step}"])
-    model.train(Shapes(5, size=64), None, 0.003, epochs, "all", verbose=0)
+    train_killed(model, epochs)
     assert model.epoch == epochs
     assert not list(Path(model.log_dir).glob(".mask_rcnn*.tmp"))
-    whole = new_model(tmp_path / "whole", **KILLED)
-    whole.train(Shapes(5, size=64), None, 0.003, epochs, "all", verbose=0)
+    whole = new_model(tmp_path / "whole", **fields)
+    train_killed(whole, epochs)
     assert_same(model, values(whole))
+    found, expected = ([{name: float(value) for name, value in row.items()} for row in rows(m)] for m in (model, whole))
+    assert [row["epoch"] for row in found] == list(range(1, epochs + 1))
+    for row, wanted in zip(found, expected, strict=True):
+        assert row == pytest.approx(wanted, rel=1e-3, abs=1e-5)
+    if fields is EVALUATED:
+        assert all("val_mask_ap" in row and "val_loss" in row for row in found)
+        records = [read_record(Path(m.log_dir)) for m in (model, whole)]
+        assert [entry["epoch"] for entry in records[0]["epochs"]] == list(range(1, epochs + 1))
+        best = [inspect_weights(Path(m.log_dir) / "best.h5") for m in (model, whole)]
+        assert best[0].epoch == best[1].epoch == records[0]["best"]["epoch"] == records[1]["best"]["epoch"]
+        assert load_weights(build_network(model.config, "inference"), Path(model.log_dir) / "best.h5").complete
