@@ -13,10 +13,7 @@ from typing import Any
 import keras
 
 from mrcnn.files import atomic_path
-from mrcnn.lazy_logs import LazyLogs, read
-
-# Steps whose losses are read back together.
-LOOK_EVERY = 10
+from mrcnn.lazy_logs import LOOK_EVERY, LazyLogs, read
 
 
 class TrainingError(RuntimeError):

@@ -8,6 +8,9 @@ from typing import Any
 
 from keras import ops
 
+# Steps whose losses are read back together, and after which processes that share a batch ask each other.
+LOOK_EVERY = 10
+
 
 class LazyLogs(dict):
     """Logs of a step as callbacks get them: to look at a value reads them all, as plain numbers.

@@ -23,6 +23,7 @@ from keras import ops
 
 from mrcnn.config import Config
 from mrcnn.interrupts import Interrupts, TrainingInterrupted
+from mrcnn.lazy_logs import LOOK_EVERY
 from mrcnn.optimization import averaged_weights, averages
 from mrcnn.parallel import DataParallel
 from mrcnn.runs import step_path
@@ -208,7 +209,7 @@ class Course(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         done = self.begun + batch + 1
-        wanted = self._interrupted()
+        wanted = self._asks(done) and self._interrupted()
         due = self.save_every and (self.epoch * self.steps + done) % self.save_every == 0
         if done < self.steps and (wanted or due):
             self._save(self.epoch, done)
@@ -224,7 +225,7 @@ class Course(keras.callbacks.Callback):
         self._validation.enter_context(_own_random(self.model))
 
     def on_test_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if self._interrupted():
+        if self._asks(batch + 1) and self._interrupted():
             self._end_validation()
             if self.history is not None:
                 self.history.on_epoch_end(self.epoch, self._losses)
@@ -251,6 +252,10 @@ class Course(keras.callbacks.Callback):
     def close(self) -> None:
         """Leave the model as training has it, also after an error."""
         self._end_validation()
+
+    def _asks(self, step: int) -> bool:
+        """Whether to look after a step if a signal has come. Other processes have to be asked, which takes time."""
+        return self.parallel.parts == 1 or step % LOOK_EVERY == 0
 
     def _interrupted(self) -> bool:
         return self.parallel.any(self.interrupts.received is not None)

@@ -11,11 +11,11 @@ import pytest
 from keras import ops
 
 from mrcnn import lazy_logs
-from mrcnn.callbacks import LOOK_EVERY, NonFiniteGuard, TrainingError
+from mrcnn.callbacks import NonFiniteGuard, TrainingError
 from mrcnn.config import Config
 from mrcnn.fitting import Callbacks
 from mrcnn.interrupts import Interrupts
-from mrcnn.lazy_logs import LazyLogs, read
+from mrcnn.lazy_logs import LOOK_EVERY, LazyLogs, read
 from mrcnn.parallel import DataParallel
 from mrcnn.resuming import Course, Position
 

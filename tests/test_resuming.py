@@ -22,7 +22,8 @@ from mrcnn.interrupts import Interrupts, TrainingInterrupted
 from mrcnn.model import MaskRCNN
 from mrcnn.network import build_network
 from mrcnn.optimization import averages
-from mrcnn.resuming import Saved, read_saved
+from mrcnn.parallel import DataParallel
+from mrcnn.resuming import Course, Position, Saved, read_saved
 from mrcnn.run_record import read_record
 from mrcnn.run_stages import step_to_begin_with
 from mrcnn.weights import inspect_weights, load_weights
@@ -255,6 +256,29 @@ def test_signals_do_what_a_script_has_them_do(tmp_path):
         with pytest.raises(KeyboardInterrupt):  # a second time: at once
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("parts", "asked", "stopped"), [(1, list(range(1, 13)), 13), (2, [10], 20)])
+def test_processes_that_share_a_batch_ask_each_other_every_tenth_step(parts, asked, stopped):
+    class Counting(DataParallel):
+        def any(self, flag):
+            times.append(done)
+            return flag
+
+    Counting.parts, times, saved = parts, [], []
+    interrupts = Interrupts()
+    course = Course(QuickConfig.from_dict({"STEPS_PER_EPOCH": 30}), Counting(), interrupts, Position())
+    course.checkpoints = SimpleNamespace(save=lambda epoch, step, logs: saved.append((epoch, step)), newest="x.h5")
+    for done in range(1, 13):
+        course.on_train_batch_end(done - 1)
+    assert times == asked and not saved
+    interrupts.received = signal.SIGTERM
+    for done in range(13, stopped):
+        course.on_train_batch_end(done - 1)
+    done = stopped
+    with pytest.raises(TrainingInterrupted, match=f"Stopped after epoch 1, step {stopped} of 30"):
+        course.on_train_batch_end(done - 1)
+    assert times == [*asked, stopped] and saved == [(0, stopped)]
 
 
 # A process that is killed
