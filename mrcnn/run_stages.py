@@ -123,7 +123,7 @@ def run_stages(
         take_averages(network)
         history = done if history is None else _joined(history, done)
         saved, step, measures = None, 0, False
-        if owner.epoch < stage.end:  # a callback has ended training
+        if owner.epoch < stage.end or network.stop_training:  # a callback has ended training
             break
     return history
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -324,13 +325,21 @@ def test_train_tells_users_mistakes(shapes, tmp_path, capsys):
 
 
 def test_train_detect_and_evaluate_for_true(shapes, tmp_path, monkeypatch, capsys):
+    from mrcnn import training
+    from tests.test_training import Untraced
+
+    monkeypatch.setattr(training, "TrainingModel", Untraced)
     monkeypatch.chdir(tmp_path)
     data = ["--images", str(shapes.folder)]
-    tiny = ["--config", *settings(STEPS_PER_EPOCH=1)]
+    tiny = ["--config", *settings(STEPS_PER_EPOCH=1, VALIDATION_STEPS=1, EVALUATE_IMAGES=2)]
     argv = ["train", "--train", shapes.annotations, *data, "--weights", "none", "--epochs", "1", "--logs", "runs"]
-    assert main([*argv, "--name", "tiny", *tiny]) == 0
+    assert main([*argv, "--val", shapes.annotations, "--name", "tiny", *tiny]) == 0
     (weights,) = (tmp_path / "runs").glob("tiny*/mask_rcnn_tiny_0001.h5")
-    assert weights.name in capsys.readouterr().out
+    best, report = (weights.relative_to(tmp_path).with_name(name) for name in ("best.h5", "report.html"))
+    printed = capsys.readouterr().out
+    assert f"Weights: {weights.relative_to(tmp_path)}\nBest weights: {best}\nReport: {report}\n" in printed
+    assert re.search(r"(?m)^ +epoch +loss +val loss +.*mask AP .*\n +1/1 +\d.* best$", printed)  # a table, unasked for
+    assert best.is_file() and 'id="precision"' in report.read_text()
 
     assert main(["info", str(weights)]) == 0
     told = capsys.readouterr().out
