@@ -90,6 +90,21 @@ def test_anchors_that_fit_already_stay(rng):
     assert fit.before.good == 1.0 and not fit.better
 
 
+def test_what_is_maximized_is_what_is_judged(rng):
+    assert Coverage.of(np.array([0.95, 0.3])).mean_iou == pytest.approx(0.5)  # beyond 0.7 nothing is gained
+    boxes, molded = boxes_of(rng, 300, 8, 60)
+    config = config_of(RPN_ANCHOR_SCALES=(16, 32, 64))
+    scales, ratios = (np.array(values, float) for values in (config.RPN_ANCHOR_SCALES, config.RPN_ANCHOR_RATIOS))
+    fit = anchor_fit._Fit(boxes, molded, np.array([4.0, 8.0, 16.0]), fit_ratios=False)
+    assert fit.score(scales, ratios) == pytest.approx(coverage(boxes, molded, config).mean_iou)
+    for _ in range(20):
+        other = np.sort(scales * np.exp(rng.normal(0, 0.3, 3)))
+        judged = AnchorFit(
+            (), (), coverage(boxes, molded, config), Coverage.of(fit._overlaps(other, ratios).max(1)), ()
+        )
+        assert judged.better == (fit.score(other, ratios) >= fit.score(scales, ratios) + 0.01)
+
+
 def test_better_is_a_hundredth():
     low, little, more = Coverage(0.5, 0.2, 0.6), Coverage(0.5, 0.2, 0.605), Coverage(0.4, 0.2, 0.62)
     assert not AnchorFit((), (), low, little, ()).better

@@ -39,7 +39,7 @@ _LEAST_SCALE = 2
 @dataclass(frozen=True)
 class Coverage:
     """How well anchors overlap objects: shares of those whose best anchor has an IoU of 0.5 or more, and of 0.7 or
-    more, and the mean of the best IoU."""
+    more, and the mean of the best IoUs, those above 0.7 counted as that: what a fit maximizes."""
 
     fair: float
     good: float
@@ -50,7 +50,7 @@ class Coverage:
         """Of the best IoUs [N]; zeros where there are none."""
         if not len(best):
             return cls(0.0, 0.0, 0.0)
-        return cls(float((best >= FAIR_IOU).mean()), float((best >= GOOD_IOU).mean()), float(best.mean()))
+        return cls(float((best >= FAIR_IOU).mean()), float((best >= GOOD_IOU).mean()), _mean_iou(best))
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ class _Fit:
         self.log_ratio = np.log(sizes[:, 1] / sizes[:, 0])
 
     def score(self, scales: np.ndarray, ratios: np.ndarray) -> float:
-        """The mean of the best IoUs, those above 0.7 counted as that."""
-        return float(np.minimum(self._overlaps(scales, ratios).max(axis=1), GOOD_IOU).mean())
+        """What is maximized: `Coverage.mean_iou`."""
+        return _mean_iou(self._overlaps(scales, ratios).max(axis=1))
 
     def _overlaps(self, scales: np.ndarray, ratios: np.ndarray) -> np.ndarray:
         kinds = overlaps_of_kinds(self.boxes, self.molded, scales, ratios, self.strides)
@@ -190,7 +190,7 @@ class _Fit:
         before = None
         for _ in range(_ROUNDS):
             overlaps = self._overlaps(scales, ratios)
-            score = float(np.minimum(overlaps.max(axis=1), GOOD_IOU).mean())
+            score = _mean_iou(overlaps.max(axis=1))
             if score > best_score:
                 best, best_score = (scales, ratios), score
             kind = overlaps.argmax(axis=1)
@@ -244,6 +244,10 @@ class _Fit:
             for i in range(middle - 1, -1, -1):
                 ratios[i] = min(ratios[i], ratios[i + 1] / _FACTOR_OF_RATIOS)
         return rounded, tuple(round(float(ratio), 2) for ratio in ratios), unused
+
+
+def _mean_iou(best: np.ndarray) -> float:
+    return float(np.minimum(best, GOOD_IOU).mean())
 
 
 def _means(values: np.ndarray, groups: np.ndarray, otherwise: np.ndarray) -> np.ndarray:

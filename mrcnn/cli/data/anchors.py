@@ -10,7 +10,7 @@ from mrcnn.cli import CommandError, note
 from mrcnn.cli.data.common import paste, surveyed, write_json
 from mrcnn.config import Config
 from mrcnn.data import summary as figures
-from mrcnn.data.anchor_fit import AnchorFit, fit_anchors
+from mrcnn.data.anchor_fit import GOOD_IOU, AnchorFit, fit_anchors
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(fit: AnchorFit, config: Config) -> list[str]:
-    rows = [("", f"scales of P2 to P{1 + len(fit.scales)}", "ratios", "IoU >= 0.5", "IoU >= 0.7", "mean IoU")]
+    rows = [("", f"scales of P2 to P{1 + len(fit.scales)}", "ratios", "IoU >= 0.5", "IoU >= 0.7", "mean IoU*")]
     for name, scales, ratios, reached in (
         ("configured", config.RPN_ANCHOR_SCALES, config.RPN_ANCHOR_RATIOS, fit.before),
         ("proposed", fit.scales, fit.ratios, fit.after),
@@ -63,4 +63,7 @@ def _table(fit: AnchorFit, config: Config) -> list[str]:
         rows.append((name, *texts, f"{reached.fair:.1%}", f"{reached.good:.1%}", f"{reached.mean_iou:.3f}"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return ["Share of the objects that an anchor overlaps (recall):", *lines]
+    told = (
+        f"* those above {GOOD_IOU} counted as that: such an anchor is a positive example, and a better one is no more"
+    )
+    return ["Share of the objects that an anchor overlaps (recall):", *lines, told]
