@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from pathlib import Path
+
+import keras
 import numpy as np
+import PIL.Image
 import pytest
 from keras import ops
 
 from mrcnn.config import Config
 from mrcnn.model import MaskRCNN
+from mrcnn.run_record import read_record
 from mrcnn.weights import WeightsError, inspect_weights, load_weights, save_weights
 from mrcnn.weights.channels import adapt_kernel, first_kernel
 from tests.shapes import Shapes
@@ -80,8 +87,8 @@ def test_rgb_weights_are_adapted_loudly_and_only_when_asked(tmp_path, name):
 class Bands(Shapes):
     """Shapes whose images have as many channels as are wanted: red, green, blue, red, ..."""
 
-    def __init__(self, count, channels):
-        super().__init__(count, size=64)
+    def __init__(self, count, channels, **options):
+        super().__init__(count, size=64, **options)
         self.channels = channels
 
     def load_image(self, image_id):
@@ -90,15 +97,40 @@ class Bands(Shapes):
 
 @pytest.fixture(scope="module")
 def rgb_weights(tmp_path_factory):
+    keras.utils.set_random_seed(0)  # some initial weights see background everywhere
     path = tmp_path_factory.mktemp("rgb") / "rgb.h5"
     MaskRCNN("inference", QuickConfig(), path.parent).save_weights(path)
     return path
 
 
 @pytest.mark.usefixtures("untraced")
+@pytest.mark.parametrize("channels", [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_training_and_measuring_with_other_channels(tmp_path, rgb_weights, channels):
+    values = {"IMAGE_CHANNEL_COUNT": channels, "MEAN_PIXEL": np.full(channels, 110.0), "STEPS_PER_EPOCH": 1}
+    config = type("OtherConfig", (QuickConfig,), {**values, "VALIDATION_STEPS": 1, "EVALUATE_EVERY": 1})()
+    model = MaskRCNN("training", config, tmp_path)
+    with pytest.warns(UserWarning, match=f"Adapted conv1/kernel of 3 channels .RGB. to {channels}: "):
+        model.load_weights(rgb_weights, by_name=True)
+    before = ops.convert_to_numpy(model.keras_model.get_layer("conv1").kernel).copy()
+    history = model.train(Bands(2, channels), Bands(2, channels, seed=1), 0.01, 1, "all", verbose=0).history
+    after = ops.convert_to_numpy(model.keras_model.get_layer("conv1").kernel)
+    assert (np.abs(after - before).max(axis=(0, 1, 3)) > 0).all()
+    assert np.isfinite(history["val_loss"][0]) and 0 <= history["val_mask_ap"][0] <= 1
+    assert inspect_weights(Path(model.log_dir) / "best.h5").image_channels == channels
+    # Predictions beside the truth, of what of the channels people can see.
+    record, page = read_record(Path(model.log_dir)), (Path(model.log_dir) / "report.html").read_text()
+    shown = [mark["picture"] for kind in ("best", "worst") for mark in record["best"][kind]]
+    assert len(shown) == 2 and all(picture in page for picture in shown)
+    for picture in shown:
+        pixels = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(picture))))
+        assert pixels.shape[1] > 2 * pixels.shape[0] and pixels.std() > 10
+
+
+@pytest.mark.usefixtures("untraced")
 def test_training_and_detecting_with_eight_channels_in_a_rectangle(tmp_path, rgb_weights):
     values = {"IMAGE_CHANNEL_COUNT": 8, "MEAN_PIXEL": np.full(8, 110.0), "RGB_CHANNELS": (4, 2, 1)}
-    config = type("BandsConfig", (QuickConfig,), {**values, "IMAGE_SHAPE": (64, 128, 8), "STEPS_PER_EPOCH": 1})()
+    values |= {"IMAGE_SHAPE": (64, 128, 8), "STEPS_PER_EPOCH": 1, "VALIDATION_STEPS": 1, "EVALUATE_EVERY": 1}
+    config = type("BandsConfig", (QuickConfig,), values)()
     dataset = Bands(2, 8)
     model = MaskRCNN("training", config, tmp_path)
     assert model.keras_model.inputs[0].shape == (None, 64, 128, 8)
@@ -107,7 +139,8 @@ def test_training_and_detecting_with_eight_channels_in_a_rectangle(tmp_path, rgb
     assert "conv1" in report.loaded and report.adapted
     before = ops.convert_to_numpy(model.keras_model.get_layer("conv1").kernel).copy()
     assert not before[:, :, [0, 3, 5, 6, 7]].any()
-    model.train(dataset, None, 0.01, 1, "all", verbose=0)
+    history = model.train(dataset, Bands(2, 8, seed=1), 0.01, 1, "all", verbose=0).history
+    assert 0 <= history["val_mask_ap"][0] <= 1 and 'id="images"' in (Path(model.log_dir) / "report.html").read_text()
     after = ops.convert_to_numpy(model.keras_model.get_layer("conv1").kernel)
     assert (np.abs(after - before).max(axis=(0, 1, 3)) > 0).all()  # each channel learns, those of zeros too
 
