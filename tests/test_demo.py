@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import subprocess
 import zipfile
@@ -15,6 +16,7 @@ from PIL import Image
 from mrcnn import demo, nuclei
 from mrcnn.config import Config
 from mrcnn.data.dataset import DatasetError
+from mrcnn.data.formats import load_dataset
 from mrcnn.data.images import ImageError
 from mrcnn.data.samples import load_image_gt
 from mrcnn.downloads import DownloadError
@@ -323,6 +325,27 @@ class Oracle:
                 }
             )
         return results
+
+
+def test_the_dataset_of_the_example_can_be_read_back(data, tmp_path, monkeypatch, capsys):
+    """What docs/training.md begins with."""
+    path = Path(__file__).parents[1] / "examples" / "nuclei.py"
+    spec = importlib.util.spec_from_file_location("nuclei_example", path)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    monkeypatch.setattr(example, "fetch_hela", lambda: data[0])
+    monkeypatch.setattr(example, "TILE", 128)
+    monkeypatch.setattr("sys.argv", ["nuclei.py", "dataset", "--output", str(tmp_path / "out")])
+    assert example.main() == 0
+    told = capsys.readouterr().out
+    for side, name in (("left", "train"), ("right", "val")):
+        written = load_dataset(tmp_path / "out" / f"{name}.json", tmp_path / "out" / "images")
+        tiles = HelaNuclei(data[0], side, tile=128)
+        assert f"{name}.json: {tiles.num_images} images of 128 x 128 pixels" in told
+        assert written.class_names == ["BG", "nucleus"] and written.num_images == tiles.num_images > 3
+        for own, other in zip(tiles.image_ids, written.image_ids, strict=True):
+            np.testing.assert_array_equal(written.load_image(other), tiles.load_image(own))
+            np.testing.assert_array_equal(written.load_mask(other)[0], tiles.load_mask(own)[0])
 
 
 @pytest.mark.usefixtures("known_hashes")
