@@ -1,16 +1,17 @@
 """What a large dataset takes in memory: 10,000 images of 1024 x 1024 with 100 instances each.
 
-    python -m benchmarks.mask_memory [--images 10000] [--instances 100] [--size 1024] [--kinds polygons runs labels]
+    python -m benchmarks.mask_memory [--images 10000] [--instances 100] [--size 1024] [--kinds polygons runs via ...]
                                      [--output memory.json]
 
 Writes a dataset of made-up blobs of 20 to 200 pixels to a temporary folder (polygons or run lengths in a COCO file;
-or label images, which it writes 200 of and counts up from), loads it in a process of its own, and tells what that
-process holds then, and held at most, beside what it held before.
+polygons in a project of VIA, or in its CSV; or label images, which it writes 200 of and counts up from), loads it in a
+process of its own, and tells what that process holds then, and held at most, beside what it held before.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import multiprocessing
 import resource
@@ -25,7 +26,7 @@ import PIL.Image
 
 from mrcnn.data.rle import encode_crops
 
-KINDS = ("polygons", "runs", "labels")
+KINDS = ("polygons", "runs", "via", "via_csv", "labels")
 # Points of a polygon: those of COCO's own have 24 on average.
 POINTS = 24
 # Label images take their time to write and read; memory grows evenly with them.
@@ -78,6 +79,43 @@ def _separated(texts: Iterator[str]) -> Iterator[str]:
         yield f",{text}" if number else text
 
 
+def write_via(folder: Path, kind: str, images: int, instances: int, size: int) -> Path:
+    """A project of VIA 2 ("via") or what it exports as CSV ("via_csv"), with an image file for each image."""
+    shapes = [
+        json.dumps({"name": "polygon", "all_points_x": polygon[::2], "all_points_y": polygon[1::2]})
+        for polygon in blobs(size)[0]
+    ]
+    attributes = '{"kind":"blob"}'
+    regions = ([shapes[(n * instances + i) % len(shapes)] for i in range(instances)] for n in range(images))
+    first = folder / "0.png"
+    PIL.Image.new("1", (size, size)).save(first)
+    for number in range(1, images):
+        (folder / f"{number}.png").hardlink_to(first)
+    path = folder / ("via.csv" if kind == "via_csv" else "via.json")
+    with path.open("w", newline="") as file:
+        if kind == "via_csv":
+            writer = csv.writer(file)
+            writer.writerow(["filename", "file_size", "file_attributes", "region_count", "region_id",
+                             "region_shape_attributes", "region_attributes"])  # fmt: skip
+            for number, of_image in enumerate(regions):
+                writer.writerows(
+                    [f"{number}.png", 100, "{}", instances, position, shape, attributes]
+                    for position, shape in enumerate(of_image)
+                )
+            return path
+        file.write('{"_via_settings":{},"_via_attributes":{"region":{"kind":{"type":"text"}}},"_via_img_metadata":{')
+        file.writelines(
+            _separated(
+                f'"{number}.png100":{{"filename":"{number}.png","size":100,"file_attributes":{{}},"regions":['
+                + ",".join(f'{{"shape_attributes":{shape},"region_attributes":{attributes}}}' for shape in of_image)
+                + "]}"
+                for number, of_image in enumerate(regions)
+            )
+        )
+        file.write("}}")
+    return path
+
+
 def write_labels(folder: Path, images: int, instances: int, size: int) -> Path:
     """Label images beside their images, with instances that lie over each other."""
     rng = np.random.default_rng(0)
@@ -116,10 +154,13 @@ def held() -> int:
     return pages * resource.getpagesize()
 
 
-def _write(folder: Path, kind: str, images: int, instances: int, size: int) -> Path:
-    folder.mkdir()
+def write(folder: Path, kind: str, images: int, instances: int, size: int) -> Path:
+    """A dataset of any of the kinds."""
+    folder.mkdir(exist_ok=True)
     if kind == "labels":
         return write_labels(folder, images, instances, size)
+    if kind.startswith("via"):
+        return write_via(folder, kind, images, instances, size)
     return write_coco(folder, kind, images, instances, size)
 
 
@@ -128,7 +169,7 @@ def measure(kind: str, images: int, instances: int, size: int) -> dict[str, Any]
     with tempfile.TemporaryDirectory(prefix="mrcnn-") as temporary:
         count = min(images, LABEL_IMAGES) if kind == "labels" else images
         path, small = (
-            _write(Path(temporary) / name, kind, number, instances, size)
+            write(Path(temporary) / name, kind, number, instances, size)
             for name, number in (("all", count), ("one", 1))
         )
         context = multiprocessing.get_context("spawn")

@@ -106,13 +106,14 @@ def compact_segmentation(segmentation: Any) -> Any:
     """
     if not isinstance(segmentation, list):
         return segmentation
-    return [_compact(polygon) for polygon in segmentation]
+    return [compact_numbers(polygon) for polygon in segmentation]
 
 
-def _compact(polygon: Any) -> Any:
-    if not isinstance(polygon, list) or not _all_numbers(polygon):
-        return polygon
-    return np.array(polygon, np.float64)
+def compact_numbers(values: Any) -> Any:
+    """A list of finite numbers as an array; all else as it is."""
+    if not isinstance(values, list) or not _all_numbers(values):
+        return values
+    return np.array(values, np.float64)
 
 
 def join_segmentations(segmentations: Sequence[Any], height: int, width: int) -> Any:

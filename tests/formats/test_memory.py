@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from benchmarks.mask_memory import KINDS, blobs, write_coco, write_labels
+from benchmarks.mask_memory import KINDS, blobs, write
 from mrcnn.data.formats import load_dataset
 from mrcnn.data.segmentations import decode_segmentation
 
@@ -17,9 +17,7 @@ IMAGES, INSTANCES = 10_000, 100
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_thousand_images_of_a_hundred_instances_in_two_gigabytes(tmp_path, kind):
     images = 3 if kind == "labels" else 20
-    path = write_labels(tmp_path, images, INSTANCES, 1024) if kind == "labels" else write_coco(
-        tmp_path, kind, images, INSTANCES, 1024
-    )  # fmt: skip
+    path = write(tmp_path, kind, images, INSTANCES, 1024)
     load_dataset(path)  # what is imported and kept once
     tracemalloc.start()
     try:

@@ -15,16 +15,24 @@ from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.files import find_folder, is_file
 from mrcnn.data.images import ImageError, image_sizes
 from mrcnn.data.rle import compress
-from mrcnn.data.segmentations import SegmentationError, check_segmentation, compact_segmentation, run_lengths
+from mrcnn.data.segmentations import (
+    SegmentationError,
+    check_segmentation,
+    compact_numbers,
+    compact_segmentation,
+    run_lengths,
+)
 
 # What an image may measure, for arithmetic on its pixels to stay within 64 bits.
 _LONGEST_SIDE = 1_000_000
+# Where VIA 1 and 2 keep the corners of a polygon.
+_VIA_CORNERS = ("all_points_x", "all_points_y")
 # What VIA 3 gives for the height and the width of all images.
 _UNKNOWN = -1
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Polygons of COCO's annotations are made small while it is read.
+    """The content of a JSON file. Polygons of COCO's and VIA's annotations are made small while it is read.
 
     Raises:
         FileNotFoundError: there is none.
@@ -47,6 +55,9 @@ def _text(path: Path) -> str:
 def _compact(values: dict[str, Any]) -> dict[str, Any]:
     if "segmentation" in values:
         values["segmentation"] = compact_segmentation(values["segmentation"])
+    for key in _VIA_CORNERS:
+        if key in values:
+            values[key] = compact_numbers(values[key])
     return values
 
 

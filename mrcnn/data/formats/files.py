@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from mrcnn.data.dataset import DatasetError
 
@@ -71,8 +72,21 @@ def read_text(path: Path) -> str:
         FileNotFoundError: there is none.
         DatasetError: it is no text.
     """
+    with text_file(path) as file:
+        return file.read()
+
+
+@contextmanager
+def text_file(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """A file in UTF-8, open for reading; `newline` as that of `open`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DatasetError: it is no text.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            yield file
     except FileNotFoundError as error:
         raise FileNotFoundError(f"No such annotation file: {path}") from error
     except UnicodeDecodeError as error:

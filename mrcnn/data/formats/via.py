@@ -6,18 +6,20 @@ The files hold no image sizes: these are read from the images, upright as browse
 from __future__ import annotations
 
 import csv
-import io
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrcnn.data.content import Content, Kind, short
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import ONLY_CLASS, Builder
 from mrcnn.data.formats.coco import read_json
-from mrcnn.data.formats.files import find_image, read_text
+from mrcnn.data.formats.files import find_image, text_file
 from mrcnn.data.formats.shapes import ellipse, numbers, rectangle
 from mrcnn.data.segmentations import SegmentationError
 
@@ -31,13 +33,14 @@ _COLUMNS = ("filename", "region_shape_attributes", "region_attributes")
 
 @dataclass
 class _Project:
-    """What a file of any of the layouts says: entries by their keys, kinds and options of the region attributes, and
-    where its images may be."""
+    """What a file of any of the layouts says: entries by their keys, kinds and options of the region attributes, where
+    its images may be, and whether shapes are still the text that they are in the file."""
 
     entries: dict[str, Any]
     attributes: dict[str, Any] | None = None
     name: str = ""
     folders: list[Path] = field(default_factory=list)
+    is_text: bool = False
 
 
 def is_via(parsed: Any) -> bool:
@@ -81,7 +84,8 @@ def read_via(path: Path, images: Path | None = None, parsed: Any = None, class_a
     attribute = _choose_attribute(project, path, class_attribute)
     builder = Builder("via", path, images or path.parent, _class_names(project, attribute))
     only = project.name if project.name and not project.name.startswith(_UNNAMED) else ONLY_CLASS
-    for key, entry in project.entries.items():
+    for key in list(project.entries):
+        entry = project.entries.pop(key)  # it goes as the content grows, for both of all would take their memory
         if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
             message = f"an image needs a 'filename'. Received: {short(entry)}."
             builder.reject_image(path, short(key), Kind.IMAGE_ENTRY, message)
@@ -90,7 +94,7 @@ def read_via(path: Path, images: Path | None = None, parsed: Any = None, class_a
         image = builder.add_image(find_image(name, folders), path, name)
         if image is None:
             continue
-        for number, region in _regions(builder, path, name, entry.get("regions")):
+        for number, region in _regions(builder, path, name, entry.get("regions"), project.is_text):
             label = f"region {number} of {name}"
             try:
                 segmentation = _segmentation(region)
@@ -141,32 +145,39 @@ def _inner(values: dict[str, Any], *keys: str) -> dict[str, Any]:
 def _read_csv(path: Path) -> _Project:
     """A CSV file's lines, one for each region, as the entries of a JSON file."""
     entries: dict[str, Any] = {}
-    try:
-        rows = csv.DictReader(io.StringIO(read_text(path).removeprefix("#"), newline=""), strict=True)
-        missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-        if missing:
-            raise DatasetError(f"{path} is not in VIA's format: it has no column {', '.join(missing)}.")
-        for row in rows:
-            name = row["filename"] or ""
-            entry = entries.setdefault(name, {"filename": name, "regions": {}})
-            if row.get("region_count") != "0":
-                entry["regions"][f"{row.get('region_id')} (line {rows.line_num})"] = {
-                    "shape_attributes": _cell(row, "region_shape_attributes"),
-                    "region_attributes": _cell(row, "region_attributes"),
-                }
-    except csv.Error as error:
-        raise DatasetError(f"{path}: line {rows.line_num + 1}: no well-formed CSV: {error}") from error
-    return _Project(entries)
+    attributes = functools.lru_cache(1000)(_cell)  # most are alike
+    with text_file(path, newline="") as file:
+        if file.read(1) != "#":
+            file.seek(0)
+        rows = csv.DictReader(file, strict=True)
+        try:
+            missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
+            if missing:
+                raise DatasetError(f"{path} is not in VIA's format: it has no column {', '.join(missing)}.")
+            for row in rows:
+                name = row["filename"] or ""
+                entry = entries.setdefault(name, {"filename": name, "regions": {}})
+                if row.get("region_count") != "0":
+                    entry["regions"][f"{row.get('region_id')} (line {rows.line_num})"] = {
+                        "shape_attributes": row["region_shape_attributes"],
+                        "region_attributes": attributes(row["region_attributes"]),
+                    }
+        except csv.Error as error:
+            raise DatasetError(f"{path}: line {rows.line_num + 1}: no well-formed CSV: {error}") from error
+    return _Project(entries, is_text=True)
 
 
-def _cell(row: dict[str, Any], column: str) -> Any:
+def _cell(text: str | None) -> Any:
+    """What a cell says in JSON."""
     try:
-        return json.loads(row[column] or "")
+        return json.loads(text or "")
     except (ValueError, RecursionError):
-        return row[column]  # for what looks at it to complain of
+        return text  # for what looks at it to complain of
 
 
-def _regions(builder: Builder, path: Path, name: str, regions: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _regions(
+    builder: Builder, path: Path, name: str, regions: Any, is_text: bool
+) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Each region's number and content. They are an object in VIA 1, a list in VIA 2."""
     if isinstance(regions, list):
         numbered = enumerate(regions)
@@ -177,6 +188,8 @@ def _regions(builder: Builder, path: Path, name: str, regions: Any) -> Iterator[
         builder.reject(path, name, Kind.ANNOTATION, message)
         return
     for number, region in numbered:
+        if is_text:
+            region = {**region, "shape_attributes": _cell(region["shape_attributes"])}
         fine = isinstance(region, dict) and isinstance(region.get("shape_attributes"), dict)
         if fine and isinstance(region.get("region_attributes", {}), dict):
             yield number, region
@@ -189,7 +202,8 @@ def _segmentation(region: dict[str, Any]) -> list[Any]:
     shape = region["shape_attributes"]
     kind = shape.get("name")
     if kind == "polygon":
-        x, y = shape.get("all_points_x"), shape.get("all_points_y")
+        x, y = (values.tolist() if isinstance(values, np.ndarray) else values
+                for values in (shape.get("all_points_x"), shape.get("all_points_y")))  # fmt: skip
         if not isinstance(x, list) or not isinstance(y, list) or len(x) != len(y):
             message = "needs lists 'all_points_x' and 'all_points_y' of the same length."
             raise SegmentationError(Kind.COORDINATES, message)
