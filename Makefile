@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 endif
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help setup setup-backends setup-browser setup-peers demo test test-tensorflow test-jax test-torch test-all lint format bench clean
+.PHONY: help setup setup-backends setup-browser setup-labelme setup-peers demo test test-tensorflow test-jax test-torch test-all lint format bench clean
 
 help:
 	@echo "make setup     virtual environment in $(VENV), with TensorFlow (CPU)"
@@ -51,23 +51,32 @@ $(VENV)/.ready-browser: $(VENV)/.ready
 	  || $(BIN)/python -m tests.browser $(VENV)/chromium || echo "No browser to be had: a test will be skipped."
 	@touch $@
 
+# labelme, which judges what is written for it, and its examples; where apt does not have these, their tests are skipped.
+# It lies in a folder of its own, for it is under the GPL.
+setup-labelme: .venv-labelme/.ready
+
+.venv-labelme/.ready: $(VENV)/.ready tests/labelme_tool.py tests/labelme_examples.py
+	$(BIN)/python -m tests.labelme_tool
+	$(BIN)/python -m tests.labelme_examples
+	@touch $@
+
 demo: setup
 	$(BIN)/mrcnn demo --output out/demo
 
 # One process for each backend, for Keras takes it once; two at a time, for a test keeps hardly more than one core busy.
-test: setup-backends setup-browser
+test: setup-backends setup-browser setup-labelme
 	@$(MAKE) --no-print-directory -j2 --output-sync=target test-jax test-tensorflow test-torch
 
 # What stops and resumes training has a process of its own: at the end of a long one TensorFlow crashed in it once, for a
 # reason that is not known.
-test-tensorflow: setup-backends setup-browser
+test-tensorflow: setup-backends setup-browser setup-labelme
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" --ignore tests/test_resuming.py
 	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" tests/test_resuming.py
 
 test-jax test-torch: test-%: setup-backends
 	KERAS_BACKEND=$* $(PYTEST) -m "backends and not slow"
 
-test-all: setup-backends setup-browser setup-peers
+test-all: setup-backends setup-browser setup-labelme setup-peers
 	KERAS_BACKEND=tensorflow $(PYTEST)
 	KERAS_BACKEND=jax $(PYTEST) -m backends
 	KERAS_BACKEND=torch $(PYTEST) -m backends
@@ -99,4 +108,4 @@ bench: setup-backends setup-peers
 	  $(BIN)/python -m benchmarks.$$name --peer-python $(PEER_PYTHON) || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VENV)-bare $(VENV)-peers $(VENV)-labelme out build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bare $(VENV)-peers .venv-labelme out build dist *.egg-info .pytest_cache .ruff_cache

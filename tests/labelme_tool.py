@@ -1,7 +1,8 @@
 """labelme's own reader, which is a window's program: it runs in a process of its own, with stand-ins for the window.
 
-labelme is under the GPL. It is fetched to be a judge in tests, into a folder of its own, and nothing of it is imported
-by this package. What reads files and fills polygons in it needs no window.
+labelme is under the GPL. `python -m tests.labelme_tool` (`make setup-labelme`) fetches it to be a judge in tests, into
+a folder of its own, and nothing of it is imported by this package. What reads files and fills polygons in it needs no
+window.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 FOLDER = Path(__file__).parents[1] / ".venv-labelme"
 PACKAGES = ("labelme==6.3.1", "loguru", "tifffile")
@@ -34,13 +36,18 @@ for number, path in enumerate(sys.argv[2:]):
 """
 
 
+def fetch() -> None:
+    """Put labelme into `FOLDER`."""
+    command = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--upgrade", "--target", str(FOLDER)]
+    subprocess.run([*command, *PACKAGES], check=True)
+    (FOLDER / ".fetched").touch()
+
+
 def read(folder: Path, *paths: Path) -> list[dict]:
     """What labelme reads in files: `shapes`, `image_path`, `shape` of the image, `flags`, and `masks` [N, H, W] bool
     with one for each object: shapes of one label and group are one object."""
-    if not (FOLDER / ".ready").exists():
-        command = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--upgrade", "--target", str(FOLDER)]
-        subprocess.run([*command, *PACKAGES], check=True)
-        (FOLDER / ".ready").touch()
+    if not (FOLDER / ".fetched").exists():
+        pytest.fail(f"labelme, which judges here, is not in {FOLDER}: run `make setup-labelme`.")
     program = f"import sys; sys.path.insert(0, {str(FOLDER)!r})\n{PROGRAM}"
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder), *map(str, paths)], capture_output=True, text=True, check=False
@@ -55,3 +62,7 @@ def read(folder: Path, *paths: Path) -> list[dict]:
             objects[key] = objects.get(key, False) | mask
         one["masks"] = np.array(list(objects.values())).reshape(-1, *alone.shape[1:])
     return told
+
+
+if __name__ == "__main__":
+    fetch()
