@@ -50,3 +50,36 @@ def test_supervisions_yolo(theirs, tmp_path):
     )  # fmt: skip
     assert read_content(folder).format == "yolo"
     check(folder)
+
+
+def test_roboflows_coco(tmp_path):
+    """A folder for each part, with its photos and `_annotations.coco.json`; category 0 is that of the project."""
+    corners = [value for point in samples.CORNERS for value in point]
+    for part, name in (("train", "a"), ("valid", "b"), ("test", "c")):
+        file = f"{name}_png.rf.0a1b2c3d4e5f60718293a4b5c6d7e8f9.jpg"
+        samples.image(tmp_path / part / file)
+        samples.write_json(
+            tmp_path / part / "_annotations.coco.json",
+            {
+                "info": {"year": "2026", "version": "1", "description": "Exported from roboflow.com", "contributor": "",
+                         "url": "https://public.roboflow.com/object-detection/undefined",
+                         "date_created": "2026-01-01T10:00:00+00:00"},
+                "licenses": [{"id": 1, "url": "https://creativecommons.org/licenses/by/4.0/", "name": "CC BY 4.0"}],
+                "categories": [{"id": 0, "name": "pets", "supercategory": "none"},
+                               {"id": 1, "name": "cat", "supercategory": "pets"},
+                               {"id": 2, "name": "dog", "supercategory": "pets"}],
+                "images": [{"id": 0, "license": 1, "file_name": file, "height": samples.HEIGHT, "width": samples.WIDTH,
+                            "date_captured": "2026-01-01T10:00:00+00:00", "extra": {"name": f"{name}.png"}}],
+                "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "bbox": [4, 6, 8, 8], "area": 64,
+                                 "segmentation": [corners], "iscrowd": 0}],
+            },
+        )  # fmt: skip
+    for name in ("README.dataset.txt", "README.roboflow.txt"):
+        samples.write_text(tmp_path / name, "pets - v1\n==============================\n")
+    for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
+        dataset = load_dataset(tmp_path, split=split)
+        assert dataset.class_names == ["BG", "pets", "cat", "dog"] and dataset.num_images == 1
+        assert dataset.image_info[0]["path"].rpartition("/")[2].startswith(f"{name}_png.rf.")
+        masks, class_ids = dataset.load_mask(0)
+        np.testing.assert_array_equal(masks[..., 0], samples.SQUARE)
+        assert class_ids.tolist() == [2]
