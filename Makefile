@@ -102,7 +102,7 @@ $(VENV)-peers/.ready:
 	@touch $@
 
 bench: setup-backends setup-peers
-	for name in paste_masks prepost flops peak writing_results loader; do \
+	for name in paste_masks prepost flops peak writing_results mask_memory loader "loader --batches 10000"; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 	for name in inference training; do \
 	  $(BIN)/python -m benchmarks.$$name --peer-python $(PEER_PYTHON) || exit 1; done

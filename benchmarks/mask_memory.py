@@ -1,7 +1,7 @@
 """What a large dataset takes in memory: 10,000 images of 1024 x 1024 with 100 instances each.
 
     python -m benchmarks.mask_memory [--images 10000] [--instances 100] [--size 1024] [--kinds polygons runs via ...]
-                                     [--output memory.json]
+                                     [--json memory.json]
 
 Writes a dataset of made-up blobs of 20 to 200 pixels to a temporary folder (polygons or run lengths in a COCO file;
 polygons in a project of VIA, or in its CSV; or label images, which it writes 200 of and counts up from), loads it in a
@@ -17,13 +17,14 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 
+from benchmarks.machine import machine, today
 from mrcnn.data.rle import encode_crops
 
 KINDS = ("polygons", "runs", "via", "via_csv", "labels")
@@ -187,15 +188,15 @@ def measure(kind: str, images: int, instances: int, size: int) -> dict[str, Any]
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--instances", type=int, default=100, help="of each image")
     parser.add_argument("--size", type=int, default=1024, help="of an image's sides, in pixels")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--output", type=Path)
-    args = parser.parse_args()
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
+    args = parser.parse_args(argv)
     told = []
     for kind in args.kinds:
         told.append(measure(kind, args.images, args.instances, args.size))
@@ -206,8 +207,10 @@ def main() -> None:
             f"{one['held'] / one['instances']:6.0f} bytes an instance, read in {one['seconds']:.0f} s{counted}",
             flush=True,
         )
-    if args.output is not None:
-        args.output.write_text(json.dumps(told, indent=2) + "\n")
+    if args.json is not None:
+        setting = {"images": args.images, "instances": args.instances, "size": args.size}
+        record = {"date": today(), "machine": machine(), **setting, "results": told}
+        args.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
