@@ -21,6 +21,10 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.path = path
         self.signal = number
 
+    def __reduce__(self) -> tuple:
+        """As it goes from one process to another."""
+        return type(self), (str(self), self.path, self.signal)
+
 
 class Interrupts:
     """Within a `with` block, the first SIGINT (Ctrl-C) or SIGTERM is only noted; a second SIGINT interrupts at once. In

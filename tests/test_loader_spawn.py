@@ -3,6 +3,7 @@
 import gc
 import json
 import multiprocessing
+import pickle
 import tracemalloc
 from concurrent.futures import wait
 from itertools import islice
@@ -13,8 +14,11 @@ import pytest
 
 from mrcnn.config import Config
 from mrcnn.data.augmentation import Compose, Flip, recipe
-from mrcnn.data.batches import BatchLoader
+from mrcnn.data.batches import BatchError, BatchLoader
 from mrcnn.data.coco import CocoDataset
+from mrcnn.data.content import Kind
+from mrcnn.data.segmentations import SegmentationError
+from mrcnn.interrupts import TrainingInterrupted
 from tests.test_batches import same, shapes
 
 
@@ -71,6 +75,44 @@ def test_a_spawned_process_makes_the_same_batches(tmp_path):
         with BatchLoader(dataset, config, augmentation=augmentation, seed=5, workers=0) as loader:
             for batch in batches:
                 same(batch, next(loader))
+
+
+def send_error(connection, dataset, config):
+    with BatchLoader(dataset, config, workers=0) as loader:
+        try:
+            next(loader)
+        except BatchError as error:
+            connection.send(error)
+    connection.close()
+
+
+def test_a_spawned_process_can_send_its_error(tmp_path):
+    dataset = coco(tmp_path)
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(b"none")
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=send_error, args=(theirs, dataset, TinyConfig()))
+    process.start()
+    theirs.close()
+    assert ours.poll(60)
+    error = ours.recv()
+    process.join(60)
+    assert isinstance(error, BatchError) and error.step == 0 and f"{error.image_id}.png" in str(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BatchError("image 3 is broken", 7, 3),
+        SegmentationError(Kind.POINTS, "has too few points"),
+        TrainingInterrupted("stopped", "a.h5", 15),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_survive_pickling(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error) and str(copy) == str(error) and vars(copy) == vars(error)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

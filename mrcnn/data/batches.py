@@ -48,6 +48,10 @@ class BatchError(RuntimeError):
         self.step = step
         self.image_id = image_id
 
+    def __reduce__(self) -> tuple:
+        """As it goes from one process to another."""
+        return type(self), (str(self), self.step, self.image_id)
+
 
 class BatchLoader:
     """An endless iterator of training batches. Use it in a `with` block, or `close` it.

@@ -25,6 +25,10 @@ class SegmentationError(ValueError):
         super().__init__(message)
         self.kind = kind
 
+    def __reduce__(self) -> tuple:
+        """As it goes from one process to another."""
+        return type(self), (self.kind, str(self))
+
 
 def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
     """A mask [height, width] bool from COCO's polygons (filled as pycocotools does) or run lengths,
