@@ -19,6 +19,8 @@ from mrcnn.data.dataset import DatasetError
 
 # How many of the wrong things a message lists before it only counts them.
 LISTED = 5
+# What is told of a missing image, where there is no more to say.
+NO_IMAGE = "there is no such image file."
 _LONGEST = 80
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
@@ -113,10 +115,12 @@ class Content:
             return
         missing = [problem for problem in errors if problem.kind == Kind.MISSING_IMAGE]
         if len(missing) == len(errors):
+            others = list(dict.fromkeys(problem.message for problem in missing if problem.message != NO_IMAGE))
+            remark = f" {some([message.removeprefix(f'{NO_IMAGE} ') for message in others])}" if others else ""
             raise FileNotFoundError(
                 f"{len(missing)} of the {len(self.images) + self.rejected_images} images of {self.path} are missing in "
                 f"{self.folder}: {some([problem.entry for problem in missing])} If they are elsewhere, say where: "
-                "images, or --images."
+                f"images, or --images.{remark}"
             )
         # Of a file of its own a problem says so.
         told = [str(problem).removeprefix(f"{self.path}: ") for problem in errors]

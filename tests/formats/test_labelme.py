@@ -148,3 +148,12 @@ def test_size_of_the_file_is_that_of_the_image(tmp_path):
 def test_a_gray_photo(tmp_path):
     PIL.Image.new("L", (samples.WIDTH, samples.HEIGHT)).save(tmp_path / "a.png")
     assert load_dataset(labelme_file(tmp_path / "a.json", [], "a.png")).load_image(0).shape[2] == 3
+
+
+def test_of_a_photo_that_is_only_embedded_it_is_said(tmp_path):
+    file = labelme_file(tmp_path / "a.json", [labelme_shape("polygon", CORNERS)], "a.png")
+    content = json.loads(file.read_text())
+    samples.write_json(file, {**content, "imageData": "AAAA"})
+    (tmp_path / "a.png").unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError, match=r"or --images\. The annotation file embeds it: save it beside"):
+        load_dataset(file)

@@ -196,3 +196,29 @@ def test_nothing_but_images(tmp_path):
         load_dataset(tmp_path / "x.json")
     with pytest.raises(DatasetError, match="A class attribute is a thing of VIA, and .* is of the format 'coco'"):
         load_dataset(tmp_path / "x.json", class_attribute="kind")
+
+
+@pytest.mark.parametrize("name", samples.WRITERS)
+def test_folders_that_are_called_like_files_are_passed_over(tmp_path, name):
+    path = samples.WRITERS[name](tmp_path / "data")
+    folder = path if path.is_dir() else path.parent
+    for suffix in ("json", "yaml", "csv", "xml"):
+        (folder / f"x.{suffix}").mkdir()
+    assert len(read_content(folder).images) == len(read_content(path).images)
+
+
+def test_a_file_is_no_folder_of_masks(tmp_path):
+    file = samples.image(tmp_path / "a.png")
+    with pytest.raises(DatasetError, match=r"a\.png is a file\. Masks .* folder"):
+        load_dataset(file, format="masks")
+
+
+def test_what_a_folder_of_voc_lacks(tmp_path):
+    path = samples.voc(tmp_path)
+    (path / "SegmentationObject").rename(tmp_path / "away")
+    with pytest.raises(DatasetError, match="SegmentationClass but no SegmentationObject"):
+        load_dataset(path)
+    (path / "SegmentationClass").rename(tmp_path / "away too")
+    samples.write_text(path / "Annotations" / "a.xml", "<annotation/>")
+    with pytest.raises(DatasetError, match=r"boxes \(Annotations\) but no masks"):
+        load_dataset(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mrcnn.data.content import Content, Kind, Problem, short
+from mrcnn.data.content import NO_IMAGE, Content, Kind, Problem, short
 from mrcnn.data.images import ImageError, image_sizes
 from mrcnn.data.segmentations import SegmentationError, check_segmentation, compact_segmentation
 
@@ -60,7 +60,7 @@ class Builder:
             What to give to `add_instance`; None where the image cannot be used, which is written down.
         """
         if path is None:
-            self.reject_image(file, entry, Kind.MISSING_IMAGE, "there is no such image file.")
+            self.reject_image(file, entry, Kind.MISSING_IMAGE, NO_IMAGE)
             return None
         try:
             upright, stored = image_sizes(path, frame or 0)

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-from mrcnn.data.content import Content, Kind, Problem, short
+from mrcnn.data.content import NO_IMAGE, Content, Kind, Problem, short
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.files import find_folder, is_file
 from mrcnn.data.images import ImageError, image_sizes
@@ -93,7 +93,7 @@ def read_coco(path: Path, images: Path | None = None, parsed: Any = None) -> Con
     _add_annotations(content, parsed["annotations"])
     for image in content.images:
         if not is_file(content.image_path(image)):
-            _report(content, image["file_name"], Kind.MISSING_IMAGE, "there is no such image file.")
+            _report(content, image["file_name"], Kind.MISSING_IMAGE, NO_IMAGE)
     return content
 
 

@@ -26,6 +26,11 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
+def files_of(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder whose names fit. A folder may be called like a file."""
+    return sorted(file for file in folder.glob(pattern) if file.is_file())
+
+
 def find_folder(path: Path, names: Sequence[str]) -> Path:
     """The folder that an annotation file's image names are relative to: of those around it, the one that has most of
     the first few.

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from mrcnn.data.content import Content, Kind, short
+from mrcnn.data.content import NO_IMAGE, Content, Kind, short
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import Builder
 from mrcnn.data.formats.coco import is_side, read_json
-from mrcnn.data.formats.files import IMAGE_SUFFIXES, find_image, watched
+from mrcnn.data.formats.files import IMAGE_SUFFIXES, files_of, find_image, watched
 from mrcnn.data.formats.label_images import label_values
 from mrcnn.data.formats.shapes import ellipse, rectangle
 from mrcnn.data.images import ImageError, read_values
@@ -50,7 +50,7 @@ def read_labelme(path: Path, images: Path | None = None, parsed: Any = None) -> 
         DatasetError: the only file is no JSON file, or not in this format.
     """
     is_folder = path.is_dir()
-    files = (sorted(path.glob("*.json")) or sorted(path.rglob("*.json"))) if is_folder else [path]
+    files = (files_of(path, "*.json") or files_of(path, "**/*.json")) if is_folder else [path]
     if not files:
         raise FileNotFoundError(f"{path} holds no labelme files (*.json).")
     builder = Builder("labelme", path, images or (path if is_folder else path.parent))
@@ -84,7 +84,7 @@ def _add_file(builder: Builder, file: Path, images: Path | None, parsed: Any) ->
     names = [name, file.stem] if name.lower().endswith(IMAGE_SUFFIXES) else [file.stem, name]
     found = next(filter(None, (find_image(one, folders) for one in names)), None)
     if found is None and parsed.get("imageData"):
-        message = "there is no such image file. The annotation file embeds it: save it beside, with labelme."
+        message = f"{NO_IMAGE} The annotation file embeds it: save it beside, with labelme."
         builder.reject_image(file, name, Kind.MISSING_IMAGE, message)
         return
     image = builder.add_image(found, file, name, None if size == (None, None) else size)

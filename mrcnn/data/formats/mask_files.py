@@ -59,8 +59,10 @@ def read_mask_files(path: Path, images: Path | None = None) -> Content:
         DatasetError: it is in none of the layouts.
     """
     for folder in (path, images or path):
-        if not folder.is_dir():
+        if not folder.exists():
             raise FileNotFoundError(f"No such folder: {folder}")
+        if not folder.is_dir():
+            raise DatasetError(f"{folder} is a file. Masks as image files are read from a folder of them.")
     pairs = list(_pairs(path) if images is None else _apart(images, path))
     if not pairs:
         raise DatasetError(

@@ -10,6 +10,7 @@ from mrcnn.data.content import short, some
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.coco import is_coco, read_json
 from mrcnn.data.formats.cvat import ROOT as CVAT_ROOT
+from mrcnn.data.formats.files import files_of
 from mrcnn.data.formats.labelme import is_labelme
 from mrcnn.data.formats.mask_files import has_masks
 from mrcnn.data.formats.via import is_via, is_via_csv
@@ -75,7 +76,20 @@ def recognize(path: Path, format: str | None = None, split: str | None = None) -
     wanted = "any format that is known" if format is None else f"the format {format!r}"
     parts = [part.name for part in sorted(path.iterdir()) if part.is_dir() and _is_any(part, format)]
     hint = f" These folders in it are: {some(parts)}" if parts else f" Known are: {'; '.join(FORMATS.values())}."
+    hint = _hint_of_voc(path) or hint
     raise DatasetError(f"{path} is not in {wanted}.{hint}")
+
+
+def _hint_of_voc(folder: Path) -> str:
+    """What a folder in Pascal VOC's layout lacks; "" where it is none."""
+    if any((folder / name).is_dir() for name in ("SegmentationClass", "SegmentationClassPNG")):
+        return (
+            " It has Pascal VOC's SegmentationClass but no SegmentationObject: the classes of pixels do not tell one "
+            "object from the next."
+        )
+    if (folder / "Annotations").is_dir() and any((folder / "Annotations").glob("*.xml")):
+        return " It has Pascal VOC's boxes (Annotations) but no masks: a folder SegmentationObject is needed."
+    return ""
 
 
 def _is_any(folder: Path, format: str | None) -> bool:
@@ -119,11 +133,11 @@ def _of_folder(path: Path, format: str | None, split: str | None) -> list[Found]
         if format in (None, kind) and fits(path):
             found.append(Found(kind, path))
     if format in (None, "cvat"):
-        files = sorted(path.glob("*.xml"))
+        files = files_of(path, "*.xml")
         files = [path / "annotations.xml"] if path / "annotations.xml" in files else files
         found += [Found("cvat", file) for file in files[:10] if root_of(file) == CVAT_ROOT]
     if format in (None, "via"):
-        found += [Found("via", file) for file in sorted(path.glob("*.csv")) if is_via_csv(file)]
+        found += [Found("via", file) for file in files_of(path, "*.csv") if is_via_csv(file)]
     if format in (None, "coco", "labelme", "via"):
         of_json, damage = _of_json_files(path, format, split)
         found += of_json
@@ -135,7 +149,7 @@ def _of_folder(path: Path, format: str | None, split: str | None) -> list[Found]
 def _of_json_files(path: Path, format: str | None, split: str | None) -> tuple[list[Found], DatasetError | None]:
     """The datasets that a folder's JSON files are, no more than two: of labelme's all are one. And what is wrong with
     one that cannot be read."""
-    files = sorted([*path.glob("*.json"), *(path / "annotations").glob("*.json")])
+    files = sorted([*files_of(path, "*.json"), *files_of(path / "annotations", "*.json")])
     if len(files) > 1 and split is not None:
         parts = _PARTS.get(split, (split,))
         files = [file for file in files if any(part in file.stem for part in parts)] or files

@@ -174,7 +174,7 @@ def _layout(path: Path) -> _Layout:
 
 def _yaml_of(folder: Path) -> Path | None:
     """The YAML file of a folder that describes a dataset: data.yaml, else the only one that names classes."""
-    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in _YAML)
+    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in _YAML and file.is_file())
     named = [file for file in files if file.name == "data.yaml"]
     if named or not files:
         return named[0] if named else None
