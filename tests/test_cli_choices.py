@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from mrcnn import cli
@@ -15,6 +16,7 @@ from mrcnn.config import Config
 from mrcnn.data.masks import extract_bboxes
 from mrcnn.data.rle import encode_masks
 from mrcnn.inference import Detector
+from mrcnn.tiling import TiledImage
 from tests.command_line import error_line, write_weights
 from tests.oracle_engine import OracleConfig, OracleEngine, mosaic, truth
 
@@ -60,6 +62,18 @@ def test_detect_in_tiles(oracle, image, tmp_path, capsys):
     assert oracle.runs == 7  # of 2 x 3 tiles, and of one
     with Image.open("detections/a_detected.png") as picture:
         assert picture.size == (300, 230)
+
+
+def test_without_pictures_no_image_is_loaded_whole(oracle, image, tmp_path, monkeypatch):
+    def whole(self):
+        raise AssertionError("loaded whole")
+
+    monkeypatch.setattr(TiledImage, "whole", whole)
+    tifffile.imwrite("a.tif", image, photometric="rgb")
+    tifffile.imwrite("b.tif", np.zeros_like(image), photometric="rgb")  # nothing is found
+    assert main(["detect", "a.tif", "b.tif", "--weights", "w.h5", "--tile", "128", "--format", "csv", "coco"]) == 0
+    entries = json.loads((tmp_path / "detections" / "detections.json").read_text())
+    assert len(entries) == len(truth(image)) and {entry["file_name"] for entry in entries} == {"a.tif"}
 
 
 def test_evaluate_in_tiles(oracle, image, tmp_path, capsys):

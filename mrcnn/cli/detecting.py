@@ -18,6 +18,7 @@ from mrcnn.cli.configuration import find_weights
 from mrcnn.cli.filming import DETECTED, detect_video, is_video, names_video, output_path
 from mrcnn.cli.running import Running, open_detector, tiling
 from mrcnn.data.image_lists import images_in
+from mrcnn.data.images import image_sizes
 from mrcnn.data.writing.names import free_name
 from mrcnn.drawing import save_instances
 from mrcnn.files import require_folder
@@ -138,8 +139,11 @@ def _detect_images(
 
     def draw(image: ResultImage, result: dict[str, Any]) -> tuple[Counter[str], dict[str, Any]]:
         """In a thread of its own: compressing a picture can take as long as the network does."""
-        found = Instances.of(result, image.path, result["image"].shape)
-        if "pictures" in args.format:
+        shape = result["image"].shape if with_pictures else None
+        if shape is None and not len(result["masks"]):  # nothing tells the size
+            shape = image_sizes(image.path)[0]
+        found = Instances.of(result, image.path, shape)
+        if with_pictures:
             save_instances(output / f"{image.name}{DETECTED}.png", result["image"], result, running.class_names)
         rendered = {name: writer.render(image, found) for name, writer in writers.items()}
         return Counter(class_name(running.class_names, n) for n in found.class_ids.tolist()), rendered
@@ -162,6 +166,7 @@ def _detect_images(
         told = ", ".join(f"{count} {name}" for name, count in counts.most_common())
         print(f"{path!s:{width}}  {count:9}  {seconds:9.2f}  {told or '-'}", flush=True)
 
+    with_pictures = "pictures" in args.format  # else no image is kept, and of one read by windows there is no whole
     waiting: deque[tuple[Path, float, Future]] = deque()
     width = max(len(str(path)) for path in paths)
     print(f"{'image':{width}}  instances  network s  classes")
@@ -170,7 +175,7 @@ def _detect_images(
         paths,
         masks="rle",
         on_error=lambda index, path, error: failed(error.__cause__ or error, path),
-        with_images=True,
+        with_images=with_pictures,
         **tiles,
     )
     most_waiting = 1 if tiles else 2 * _ARTISTS  # images that are cut are large
