@@ -168,6 +168,12 @@ def unlisted(planted):
     return {"unlisted-image": "other.png"}
 
 
+def unlisted_gif(planted):
+    planted.read(0).rotate(90).save(planted.folder / "other.gif")
+    (planted.folder / "._other.png").write_text("what macOS puts beside a file")
+    return {"unlisted-image": "other.gif"}
+
+
 def duplicate_image_id(planted):
     planted.images.append({**planted.images[1], "file_name": "0.png"})
     return {"duplicate-id": "image id 1"}
@@ -273,10 +279,10 @@ def similar_classes(planted):
 
 PLANTS = [missing, truncated, no_image, other_size, sides_exchanged, rotation_ignored, rotation_heeded,
           rotation_of_a_square, upside_down, no_orientation, blank, gray, transparent, deep, dim, too_deep, stack,
-          same_content, listed_twice, unlisted, duplicate_image_id, few_points, not_a_number, huge, unknown_class,
-          no_pixel, no_pixel_of_runs, all_outside, half_outside, box_elsewhere, box_of_corners, boxes_of_other_tools,
-          drawn_twice, drawn_as_both, one_inside_the_other, no_objects_in_an_image, no_objects_of_a_class,
-          similar_classes]  # fmt: skip
+          same_content, listed_twice, unlisted, unlisted_gif, duplicate_image_id, few_points, not_a_number, huge,
+          unknown_class, no_pixel, no_pixel_of_runs, all_outside, half_outside, box_elsewhere, box_of_corners,
+          boxes_of_other_tools, drawn_twice, drawn_as_both, one_inside_the_other, no_objects_in_an_image,
+          no_objects_of_a_class, similar_classes]  # fmt: skip
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
@@ -289,6 +295,14 @@ def test_what_is_planted_is_found_and_nothing_else(plant, tmp_path):
         for kind, _, (finding,) in found.findings.of_level(level):
             assert expected[kind] in str(finding)
             assert level == KINDS[kind][0]
+
+
+def test_annotations_of_one_id_are_a_warning(tmp_path):
+    planted = Planted(tmp_path)
+    planted.annotate(1, [rectangle(4, 24)], 1)["id"] = 0
+    ((kind, count, (finding,)),) = checked(planted).findings.of_level(Level.WARNING)
+    assert (kind, count) == ("duplicate-id", 1) and "annotation 0: another has the same id" in str(finding)
+    assert kinds(checked(planted)) == {"duplicate-id": 1}
 
 
 def test_what_stands_below_a_picture(tmp_path):

@@ -210,6 +210,13 @@ def test_frames_of_a_file_are_images_of_their_own():
     )
 
 
+def test_parts_do_not_count_what_the_whole_had_to_leave_out():
+    content = content_of(4)
+    content.rejected, content.rejected_images = 3, 2
+    for part in split_content(content, {"train": 0.5, "val": 0.5}).parts.values():
+        assert (part.rejected, part.rejected_images) == (0, 0)
+
+
 def test_evenness_of_parts_with_nothing():
     parts = split_content(content_of(0), {"train": 0.5, "val": 0.5}).parts
     rows = evenness(parts)

@@ -65,6 +65,7 @@ def split_content(content: Content, shares: Mapping[str, float], group: str | No
             annotations=[one for one in content.annotations if part_of[one["image_id"]] == number],
             problems=[],
             rejected=0,
+            rejected_images=0,
         )
     sizes = Counter(one for one in found if one is not None)
     return Split(

@@ -7,11 +7,12 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from mrcnn.data.image_facts import ImageFacts, file_digest, image_facts
+from mrcnn.data.image_lists import is_image
 
 _FILES_AT_A_TIME = 4  # for each thread
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
 
 def facts_in_threads(
@@ -84,5 +85,5 @@ def unlisted(files: Iterable[str]) -> Iterator[str]:
             continue
         for name in names:
             path = os.path.join(folder, name)
-            if name.lower().endswith(_IMAGE_SUFFIXES) and path not in listed:
+            if is_image(Path(name)) and path not in listed:
                 yield path

@@ -12,6 +12,11 @@ import numpy as np
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file's name is one of an image, and not of what macOS puts beside it: ._a.png."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 def images_in(folder: str | os.PathLike[str]) -> list[Path]:
     """The image files of a folder, by name.
 
@@ -19,7 +24,7 @@ def images_in(folder: str | os.PathLike[str]) -> list[Path]:
         FileNotFoundError: it holds none.
         OSError: it cannot be looked into.
     """
-    inside = sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    inside = sorted(file for file in Path(folder).iterdir() if is_image(file))
     if not inside:
         raise FileNotFoundError(f"The folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
     return inside

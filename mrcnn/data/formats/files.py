@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from mrcnn.data.dataset import DatasetError
+from mrcnn.data.image_lists import IMAGE_SUFFIXES
 
 T = TypeVar("T")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 # How many names are looked up in each of the folders that come into question.
 _TRIED = 20
 
@@ -19,11 +19,6 @@ _TRIED = 20
 def is_file(path: str | os.PathLike[str]) -> bool:
     """Whether there is such a file; False for names that no file can have."""
     return os.path.isfile(path)
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file's name is one of an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def files_of(folder: Path, pattern: str) -> list[Path]:

@@ -18,9 +18,10 @@ from mrcnn.data.content import NO_IMAGE, Content, Kind, short
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import Builder
 from mrcnn.data.formats.coco import is_side, read_json
-from mrcnn.data.formats.files import IMAGE_SUFFIXES, files_of, find_image, watched
+from mrcnn.data.formats.files import files_of, find_image, watched
 from mrcnn.data.formats.label_images import label_values
 from mrcnn.data.formats.shapes import ellipse, rectangle
+from mrcnn.data.image_lists import IMAGE_SUFFIXES
 from mrcnn.data.images import ImageError, read_values
 from mrcnn.data.rle import encode_crops
 from mrcnn.data.segmentations import SegmentationError, join_segmentations

@@ -22,8 +22,9 @@ import numpy as np
 from mrcnn.data.content import Content, Kind
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import ONLY_CLASS, Builder
-from mrcnn.data.formats.files import is_image, watched
+from mrcnn.data.formats.files import watched
 from mrcnn.data.formats.label_images import binary_mask, label_values
+from mrcnn.data.image_lists import is_image
 from mrcnn.data.images import ImageError, frame_count, read_values
 from mrcnn.data.rle import encode_labels, encode_masks
 

@@ -16,7 +16,8 @@ from typing import Any
 from mrcnn.data.content import Content, Kind, short, some
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import Builder
-from mrcnn.data.formats.files import find_image, is_image, read_text, watched
+from mrcnn.data.formats.files import find_image, read_text, watched
+from mrcnn.data.image_lists import is_image
 from mrcnn.data.segmentations import SegmentationError
 
 _YAML = (".yaml", ".yml")
