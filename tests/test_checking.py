@@ -313,6 +313,12 @@ def test_what_stands_below_a_picture(tmp_path):
     assert checked(planted).troubled[1].message.startswith("EXIF orientation 3: do the objects lie")
 
 
+def test_images_over_pillows_limit_of_pixels_are_sound(tmp_path, monkeypatch):
+    planted = Planted(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 3)
+    assert kinds(checked(planted)) == {} and checked(planted).decoded == 4
+
+
 def test_files_without_content_are_not_compared(tmp_path):
     planted = Planted(tmp_path)
     empty_files(planted)

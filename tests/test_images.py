@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+import warnings
+import zlib
 
 import cv2
 import numpy as np
 import PIL.Image
 import pytest
 
+from mrcnn.data.image_facts import image_facts
 from mrcnn.data.images import ImageError, frame_count, image_sizes, read_image, read_values
 
 ORIENTATION = 0x0112
@@ -137,3 +141,39 @@ def test_sizes_are_those_that_images_are_read_in(tmp_path, suffix, orientation, 
     without_pillow()
     if suffix == "jpg":
         assert image_sizes(path) == (upright, stored)
+
+
+@pytest.mark.parametrize("limit", [4000, 2000])  # of 60 x 80 pixels Pillow warns, or refuses them
+def test_pillows_limit_of_pixels_is_none_of_ours(tmp_path, monkeypatch, picture, limit):
+    image = PIL.Image.fromarray(picture)
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "b.tif", save_all=True, append_images=[image.transpose(PIL.Image.Transpose.ROTATE_180)])
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", limit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, frames in (("a.png", 1), ("b.tif", 2)):
+            path = tmp_path / name
+            assert frame_count(path) == len(list(read_values(path))) == frames
+            for frame, facts in enumerate(image_facts(path, range(frames))):
+                np.testing.assert_array_equal(read_image(path, frame=frame), picture[::-1, ::-1] if frame else picture)
+                assert image_sizes(path, frame) == ((60, 80), (60, 80)) and facts.size == (60, 80)
+    with (
+        pytest.raises(PIL.Image.DecompressionBombError)
+        if limit == 2000
+        else pytest.warns(PIL.Image.DecompressionBombWarning)
+    ):
+        PIL.Image.open(tmp_path / "a.png")
+
+
+def test_a_header_that_tells_of_more_than_the_file_can_hold(tmp_path, picture):
+    path = tmp_path / "a.png"
+    PIL.Image.fromarray(picture).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    (facts,) = image_facts(path)
+    assert isinstance(facts, ImageError)
+    for read in (read_image, image_sizes, frame_count, lambda name: next(read_values(name))):
+        with pytest.raises(ImageError, match=r"a\.png: its header tells of 60000 x 60000 pixels, more than \d+ bytes"):
+            read(path)

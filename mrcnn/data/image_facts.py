@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any
 
-from mrcnn.data.images import ORIENTATION, ImageError, decoding, read_image
+from mrcnn.data.images import ORIENTATION, ImageError, decoding, go_to, opened, read_image
 
 # Orientations that exchange height and width.
 _QUARTER_TURNS = (5, 6, 7, 8)
@@ -53,11 +53,9 @@ def image_facts(path: str | PathLike[str], frames: Sequence[int] = (0,)) -> list
     Returns:
         For each frame its facts, or what keeps it from being read: FileNotFoundError or `ImageError`.
     """
-    import PIL.Image
-
     name, found = fspath(path), []
     try:
-        with decoding(name), PIL.Image.open(name) as image:
+        with decoding(name), opened(name) as image:
             for frame in frames:
                 try:
                     with decoding(name):
@@ -70,7 +68,7 @@ def image_facts(path: str | PathLike[str], frames: Sequence[int] = (0,)) -> list
 
 
 def _facts(image: Any, name: str, frame: int) -> ImageFacts:
-    image.seek(frame)
+    go_to(image, frame)
     image.load()
     orientation = image.getexif().get(ORIENTATION, 1)
     if orientation not in range(1, 9):

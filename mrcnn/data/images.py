@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import threading
 from collections.abc import Iterator
 from os import PathLike, fspath
 from typing import IO, Any
@@ -14,6 +15,11 @@ import numpy as np
 ORIENTATION = 0x0112
 # Rows whose channels are turned round at a time.
 _ROWS = 256
+# So many pixels any file may have; of more, a file's header is believed up to so many for each of its bytes: PNG's
+# compression packs 1000 bytes into one at most, and of masks a byte is 8 pixels. A damaged header must not take all
+# memory.
+_ANY_FILE = 1 << 27
+_PIXELS_OF_A_BYTE = 8192
 
 
 class ImageError(ValueError):
@@ -47,9 +53,9 @@ def read_image(path: str | PathLike[str], apply_orientation: bool = True, frame:
         import PIL.ImageOps
     except ImportError:
         return read_with_opencv(name, apply_orientation, frame)
-    with decoding(name), PIL.Image.open(name) as image:
+    with decoding(name), opened(name) as image:
         if frame:
-            image.seek(frame)
+            go_to(image, frame)
         if apply_orientation:
             PIL.ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith(("I", "F")):
@@ -66,12 +72,12 @@ def image_sizes(path: str | PathLike[str], frame: int = 0) -> tuple[tuple[int, i
     """
     name = fspath(path)
     try:
-        import PIL.Image
+        import PIL.Image  # noqa: F401
     except ImportError:
         return tuple(read_image(name, upright, frame).shape[:2] for upright in (True, False))
-    with decoding(name), PIL.Image.open(name) as image:
+    with decoding(name), opened(name) as image:
         if frame:
-            image.seek(frame)
+            go_to(image, frame)
         width, height = image.size
         if image.getexif().get(ORIENTATION) not in (5, 6, 7, 8):
             return (height, width), (height, width)
@@ -94,13 +100,11 @@ def read_values(file: str | PathLike[str] | IO[bytes], name: str = "") -> Iterat
     Raises:
         FileNotFoundError, ImageError: as `read_image`.
     """
-    import PIL.Image
-
     name = name or fspath(file)
-    with decoding(name), PIL.Image.open(file) as image:
-        for page in range(getattr(image, "n_frames", 1) if image.format == "TIFF" else 1):
+    with decoding(name), opened(file) as image:
+        for page in range(_pages(image)):
             if page:
-                image.seek(page)
+                go_to(image, page)
             yield np.array(image)
 
 
@@ -110,10 +114,78 @@ def frame_count(path: str | PathLike[str]) -> int:
     Raises:
         FileNotFoundError, ImageError: as `read_image`.
     """
+    with decoding(fspath(path)), opened(path) as image:
+        return _pages(image)
+
+
+def _pages(image: Any) -> int:
+    return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+
+
+@contextlib.contextmanager
+def opened(file: str | PathLike[str] | IO[bytes]) -> Iterator[Any]:
+    """An image file opened by Pillow, however large it is. To be used within `decoding`, which tells what is raised.
+
+    Raises:
+        ValueError: its header tells of more pixels than such a file can hold.
+    """
     import PIL.Image
 
-    with decoding(fspath(path)), PIL.Image.open(path) as image:
-        return getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    # Pillow looks at some formats' sizes when it opens them, at others' when it decodes.
+    with _NO_LIMIT, PIL.Image.open(file) as image:
+        _require_plausible(image)
+        yield image
+
+
+def go_to(image: Any, frame: int) -> None:
+    """Turn to one of the images of a file that `opened` gave.
+
+    Raises:
+        ValueError: as `opened`.
+    """
+    image.seek(frame)
+    _require_plausible(image)
+
+
+class _NoLimit:
+    """Within a `with` block, in any number of threads, Pillow takes no image for a "decompression bomb". Its limit is
+    one for the whole process: it is back when the last block is left."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limit = threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        import PIL.Image
+
+        with self._lock:
+            if not self._inside:
+                self._limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        import PIL.Image
+
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                PIL.Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_NO_LIMIT = _NoLimit()
+
+
+def _require_plausible(image: Any) -> None:
+    pixels = image.width * image.height
+    if pixels <= _ANY_FILE:
+        return
+    place = image.fp.tell()
+    length = image.fp.seek(0, 2)
+    image.fp.seek(place)
+    if pixels > length * _PIXELS_OF_A_BYTE:
+        raise ValueError(  # which `decoding` tells with the name of the file
+            f"its header tells of {image.width} x {image.height} pixels, more than {length} bytes can hold: it is "
+            "damaged."
+        )
 
 
 @contextlib.contextmanager

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 
-from mrcnn.data.images import ImageError, read_image, read_with_opencv, to_rgb_bytes
+from mrcnn.data.images import ImageError, opened, read_image, read_with_opencv, to_rgb_bytes
 
 # Parts of a TIFF file that have been decoded are kept, up to so many bytes: a line of tiles needs the same strips.
 _KEPT_BYTES = 256 << 20
@@ -64,26 +63,18 @@ def _open_file(name: str) -> Any:
     tiff = _open_tiff(name) if name.lower().endswith((".tif", ".tiff")) else None
     if tiff is not None:
         return tiff
-    # OpenCV makes one array of a file where Pillow makes several, and takes what Pillow calls a bomb.
+    # OpenCV makes one array of a file where Pillow makes several.
     return read_with_opencv(name) if _is_large(name) else read_image(name)
 
 
 def _is_large(name: str) -> bool:
     """Whether a file holds a large image of a usual kind, of which OpenCV makes what Pillow does."""
     try:
-        import PIL.Image
-    except ImportError:
+        with opened(name) as image:
+            usual = image.format == "JPEG" or (image.format == "PNG" and "exif" not in image.info)
+            return usual and image.mode in ("L", "RGB", "RGBA") and image.width * image.height >= _LARGE
+    except Exception:  # no Pillow; what is wrong with the file is told by who reads it
         return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-        try:
-            with PIL.Image.open(name) as image:
-                usual = image.format == "JPEG" or (image.format == "PNG" and "exif" not in image.info)
-                return usual and image.mode in ("L", "RGB", "RGBA") and image.width * image.height >= _LARGE
-        except PIL.Image.DecompressionBombError:
-            return True
-        except Exception:  # what is wrong with the file is told by who reads it
-            return False
 
 
 def _open_tiff(name: str) -> TiffImage | None:

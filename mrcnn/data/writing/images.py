@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from mrcnn.data.content import Content
-from mrcnn.data.images import ImageError, image_sizes
+from mrcnn.data.images import ImageError, go_to, image_sizes, opened
 from mrcnn.data.writing.names import free_name
 
 # What becomes of images: a copy, a symbolic link, or nothing at all.
@@ -99,11 +99,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write_anew(source: Path, frame: int, target: Path) -> Path:
-    import PIL.Image
-
     try:
-        with PIL.Image.open(source) as image:
-            image.seek(frame)
+        with opened(source) as image:
+            go_to(image, frame)
             target = target.with_suffix(".png" if image.mode in _OF_PNG else ".tif")
             image.save(target, exif=b"")
     except FileNotFoundError as error:
