@@ -157,3 +157,33 @@ def test_masks_with_shades(rng):
 def test_what_is_no_label_image(values):
     with pytest.raises(ImageError, match="x (holds|has|is)"):
         label_values(values, "x")
+
+
+def problems_of(path, *images, **more):
+    return [(problem.kind, problem.message) for problem in read_content(path, *images, **more).problems]
+
+
+def test_broken_pairs_are_told(tmp_path):
+    path = samples.label_images(tmp_path / "side by side")
+    assert problems_of(path) == []
+    samples.image(path / "c.png"), samples.image(path / "e.png")
+    save(path / "d_mask.tif", LABELS)
+    mask, image = read_content(path).problems
+    assert mask.kind == Kind.MISSING_IMAGE and mask.file.endswith("d_mask.tif")
+    assert image.message == "2 images have no masks and are left out: c.png; e.png."
+    assert not mask.is_error and not image.is_error
+    samples.image(tmp_path / "apart" / "images" / "a.png")
+    for name in ("a", "b"):
+        save(tmp_path / "apart" / "masks" / name / "0.png", SQUARE)
+    ((kind, _),) = problems_of(tmp_path / "apart")
+    assert kind == Kind.MISSING_IMAGE
+
+
+def test_an_image_of_the_bowl_that_is_gone_is_told(tmp_path):
+    path = samples.masks(tmp_path)
+    assert problems_of(path) == []
+    for file in (path / "0ab1" / "images").iterdir():
+        file.unlink()
+    problems = read_content(path).problems
+    assert len(problems) == len(list((path / "0ab1" / "masks").iterdir()))
+    assert {problem.kind for problem in problems} == {Kind.MISSING_IMAGE} and "0ab1" in problems[0].file

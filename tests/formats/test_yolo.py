@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mrcnn.config import Config
+from mrcnn.data.checking import check
 from mrcnn.data.content import Kind
 from mrcnn.data.dataset import DatasetError
+from mrcnn.data.findings import Level
 from mrcnn.data.formats import load_dataset, read_content
 from tests.formats import samples
 
@@ -122,3 +125,15 @@ def test_a_set_without_labels(tmp_path):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(DatasetError, match="there are no images in .*pictures"):
         load_dataset(path)
+
+
+def test_labels_without_an_image_are_told(tmp_path):
+    path = samples.yolo(tmp_path)
+    samples.write_text(tmp_path / "labels" / "train" / "gone.txt", f"0 {SQUARE}\n")
+    samples.write_text(tmp_path / "labels" / "train" / "classes.txt", "cat\ndog\n")
+    samples.write_text(tmp_path / "labels" / "train" / "empty.txt", "")
+    (problem,) = read_content(path).problems
+    assert problem.kind == Kind.MISSING_IMAGE and not problem.is_error and problem.file.endswith("train/gone.txt")
+    assert load_dataset(path).num_images == 2 and not read_content(path, split="val").problems
+    findings = check(read_content(path), Config()).findings
+    assert [kind for kind, _, _ in findings.of_level(Level.WARNING) if kind == "missing-image"] == ["missing-image"]

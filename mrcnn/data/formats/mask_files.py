@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mrcnn.data.content import Content, Kind
+from mrcnn.data.content import Content, Kind, some
 from mrcnn.data.dataset import DatasetError
 from mrcnn.data.formats.building import ONLY_CLASS, Builder
 from mrcnn.data.formats.files import watched
@@ -76,7 +76,40 @@ def read_mask_files(path: Path, images: Path | None = None) -> Content:
             _add_label_image(builder, pair.image, pair.masks[0])
         else:
             _add_masks(builder, pair)
+    _tell_of_broken_pairs(builder, path, images, pairs)
     return builder.finish()
+
+
+def _tell_of_broken_pairs(builder: Builder, path: Path, images: Path | None, pairs: list[_Pair]) -> None:
+    """Write down masks without an image, and in one line images without masks."""
+    files, used = _all_files(path, images), {pair.image for pair in pairs}
+    masks = {mask for pair in pairs for mask in pair.masks}
+    is_mask = {file: kind for file, kind in files.items() if file not in used and file not in masks}
+    for file in (file for file, of_masks in is_mask.items() if of_masks):
+        message = "there is no image of this name: the mask is left out."
+        builder.report(file, "", Kind.MISSING_IMAGE, message, is_error=False)
+    names = [file.name for file, of_masks in is_mask.items() if not of_masks]
+    if names:
+        message = f"{len(names)} images have no masks and are left out: {some(names)}"
+        builder.report(path, "", Kind.ANNOTATION, message, is_error=False)
+
+
+def _all_files(path: Path, images: Path | None) -> dict[Path, bool]:
+    """All image files of a layout, and whether they are masks by their place or name."""
+    masks = next((path / name for name in _MASKS if (path / name).is_dir()), None)
+    if images is not None:
+        folders = [(images, path)]
+    elif masks is not None and (path / "images").is_dir():
+        folders = [(path / "images", masks)]
+    else:
+        folders = [(one / "images", one / "masks") for one in sorted(path.glob("*")) if (one / "masks").is_dir()]
+    if not folders:
+        return {file: _MASK_WORD.search(file.stem) is not None for file in _image_files(path)}
+    files = {file: False for folder, _ in folders for file in _image_files(folder)}
+    for _, folder in folders:
+        inner = [one for one in sorted(folder.glob("*")) if one.is_dir()]
+        files |= {file: True for one in (folder, *inner) for file in _image_files(one)}
+    return files
 
 
 def _pairs(folder: Path) -> Iterator[_Pair]:

@@ -26,6 +26,8 @@ _SPLITS = ("train", "val", "valid", "test")
 # How far outside its image a point may lie, in shares of it. Those in pixels lie farther.
 _OUTSIDE = 0.5
 _MOST_CLASSES = 100_000
+# A line of a label file has the class and at least a box.
+_LEAST_WORDS = 5
 
 
 @dataclass
@@ -91,7 +93,29 @@ def read_yolo(path: Path, images: Path | None = None, split: str | None = None) 
         image = builder.add_image(file if file.is_file() else None, label, str(file))
         if image is not None and label.is_file():
             _add_labels(builder, image, label)
+    for label in _unclaimed([folder for folders in chosen.values() for folder in folders], labels):
+        message = "there is no image of this name: its labels are left out."
+        builder.report(label, "", Kind.MISSING_IMAGE, message, is_error=False)
     return builder.finish()
+
+
+def _unclaimed(folders: list[Path], labels: list[Path]) -> list[Path]:
+    """Label files that no image has. Lists of images choose some of a folder, so theirs are not looked for."""
+    within = {_with_labels(folder) if _with_labels(folder).is_dir() else folder for folder in folders}
+    files = {file for folder in within if folder.is_dir() for file in folder.rglob("*.txt")}
+    return [file for file in sorted(files - set(labels)) if _holds_labels(file)]
+
+
+def _holds_labels(file: Path) -> bool:
+    """Whether a text file's first line is one of a label file: names of classes and lists of images are not."""
+    if file.name.startswith(".") or not file.is_file():
+        return False
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        words = lines.readline(1000).split()[:_LEAST_WORDS]
+    try:
+        return len([float(word) for word in words]) == _LEAST_WORDS
+    except ValueError:
+        return False
 
 
 def _add_labels(builder: Builder, image: dict[str, Any], label: Path) -> None:
