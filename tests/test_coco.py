@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 from mrcnn.data.coco import CocoDataset
 from mrcnn.data.dataset import DatasetError
+from mrcnn.data.formats import read_content
 from mrcnn.data.mask_boxes import extract_bboxes
 from mrcnn.data.segmentations import decode_segmentation, segmentation_crop
 
@@ -368,3 +369,19 @@ def test_orientation_is_that_of_the_annotations(load, content, folder):
     content["images"][0].update(height=WIDTH, width=WIDTH)
     with pytest.raises(DatasetError, match=r"a\.png is 30 pixels high and 40 wide.* for 40 x 40"):
         load().load_image(0)
+
+
+@pytest.mark.parametrize("name", ["sub\\b.png", "C:/data/x/a.png", "C:\\data\\a.png", "/elsewhere/a.png"])
+def test_names_of_another_machine(content, folder, name):
+    target = content["images"][1 if "b.png" in name else 0]
+    expected, target["file_name"] = target["file_name"], name
+    (folder / "a.json").write_text(json.dumps(content))
+    found = read_content(folder / "a.json", folder / "images")
+    assert found.problems == [] and expected in [image["file_name"] for image in found.images]
+
+
+def test_two_names_that_come_down_to_one_file(content, folder):
+    content["images"][1]["file_name"] = "C:/data/a.png"
+    (folder / "a.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="C:/data/a.png.*a.png, which it may mean, is that of 'a.png'"):
+        read_content(folder / "a.json", folder / "images").require_sound()

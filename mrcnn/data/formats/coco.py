@@ -12,7 +12,7 @@ from typing import Any
 
 from mrcnn.data.content import NO_IMAGE, Content, Kind, Problem, short
 from mrcnn.data.dataset import DatasetError
-from mrcnn.data.formats.files import find_folder, is_file
+from mrcnn.data.formats.files import find_folder, find_image, is_file
 from mrcnn.data.images import ImageError, image_sizes
 from mrcnn.data.rle import compress
 from mrcnn.data.segmentations import (
@@ -88,6 +88,7 @@ def read_coco(path: Path, images: Path | None = None, parsed: Any = None) -> Con
         raise FileNotFoundError(f"No such folder of images: {images}")
     names = [image["file_name"] for image in parsed["images"] if _has_name(image)]
     content = Content("coco", path, images or find_folder(path, names))
+    _find_files(content, parsed["images"])
     _add_categories(content, parsed["categories"])
     _add_images(content, parsed["images"])
     _add_annotations(content, parsed["annotations"])
@@ -95,6 +96,29 @@ def read_coco(path: Path, images: Path | None = None, parsed: Any = None) -> Con
         if not is_file(content.image_path(image)):
             _report(content, image["file_name"], Kind.MISSING_IMAGE, NO_IMAGE)
     return content
+
+
+def _find_files(content: Content, images: list[Any]) -> None:
+    """Give images whose name leads to no file that of the file that is meant: other systems' slashes are turned round,
+    and folders left out that are another machine's."""
+    owners: dict[str, str] = {}  # the name that each file was found by
+    missing = []
+    for image in filter(_has_name, images):
+        if is_file(content.image_path(image)):
+            owners[image["file_name"]] = image["file_name"]
+        else:
+            missing.append(image)
+    for image in missing:
+        name = image["file_name"]
+        found = find_image(name, [content.folder])
+        if found is None:
+            continue
+        file = (found.relative_to(content.folder) if found.is_relative_to(content.folder) else found).as_posix()
+        if owners.setdefault(file, name) != name:
+            message = f"there is no such image file, and {file}, which it may mean, is that of {short(owners[file])}."
+            _report(content, short(name), Kind.DUPLICATE_ID, message)
+        else:
+            image["file_name"] = file
 
 
 def _add_categories(content: Content, categories: list[Any]) -> None:
