@@ -14,6 +14,7 @@ from mrcnn.config import Config
 from mrcnn.data.checking import check
 from mrcnn.data.findings import KEPT, KINDS, Findings, Level
 from mrcnn.data.formats import read_content
+from tests.formats import samples
 from tests.planted import HEIGHT, WIDTH, Planted, rectangle
 
 TURNED = Image.Exif()
@@ -317,6 +318,15 @@ def test_images_over_pillows_limit_of_pixels_are_sound(tmp_path, monkeypatch):
     planted = Planted(tmp_path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 3)
     assert kinds(checked(planted)) == {} and checked(planted).decoded == 4
+
+
+@pytest.mark.parametrize("name", ["via", "via_csv", "yolo"])
+def test_formats_without_sizes_do_not_tell_how_a_photo_was_turned(name, tmp_path):
+    path = samples.WRITERS[name](tmp_path)
+    content = read_content(path)
+    assert "rotation-unclear" not in kinds(check(content, config_of()))
+    samples.image(content.image_path(content.images[0]), exif=TURNED)
+    assert kinds(check(read_content(path), config_of()))["rotation-unclear"] == 1
 
 
 def test_files_without_content_are_not_compared(tmp_path):

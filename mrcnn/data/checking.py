@@ -25,8 +25,8 @@ from mrcnn.data.survey import Survey, mold_boxes
 if TYPE_CHECKING:
     from mrcnn.config import Config
 
-# Formats whose objects are told relative to an image of any size, so that no size tells how it was turned.
-_WITHOUT_SIZES = ("yolo",)
+# Formats that tell no size of an image, so that none tells how it was turned.
+_WITHOUT_SIZES = ("yolo", "via")
 # Formats whose masks are image files themselves, perhaps beside the images.
 _OF_MASK_FILES = ("masks", "voc")
 # From this share of objects without a good anchor on, it is told.

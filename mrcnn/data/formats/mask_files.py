@@ -25,7 +25,7 @@ from mrcnn.data.formats.building import ONLY_CLASS, Builder
 from mrcnn.data.formats.files import watched
 from mrcnn.data.formats.label_images import binary_mask, label_values
 from mrcnn.data.image_lists import is_image
-from mrcnn.data.images import ImageError, frame_count, read_values
+from mrcnn.data.images import ImageError, frame_count, image_sizes, read_values
 from mrcnn.data.rle import encode_labels, encode_masks
 
 _MASKS = ("masks", "mask", "labels", "label", "instances", "segmentations")
@@ -173,7 +173,7 @@ def _key(stem: str, word: re.Pattern[str]) -> str:
 
 def _add_masks(builder: Builder, pair: _Pair) -> None:
     """An image, and its masks of one file each."""
-    image = builder.add_image(pair.image, pair.image, "")
+    image = builder.add_image(pair.image, pair.image, "", _stored_size(pair))
     if image is None:
         return
     for file in pair.masks:
@@ -183,6 +183,16 @@ def _add_masks(builder: Builder, pair: _Pair) -> None:
             builder.reject(file, "", Kind.ANNOTATION, str(error))
         else:
             _add_mask(builder, image, mask, file, "")
+
+
+def _stored_size(pair: _Pair) -> tuple[int, int] | None:
+    """(height, width) of the masks where they are for the image as it is stored, not as its EXIF orientation turns
+    it."""
+    try:
+        upright, stored = image_sizes(pair.image)
+        return stored if upright != stored and image_sizes(pair.masks[0])[1] == stored else None
+    except (ImageError, FileNotFoundError, IndexError):  # told by who reads them; there is no mask
+        return None
 
 
 def _add_mask(builder: Builder, image: dict, mask: np.ndarray, file: Path, entry: str) -> None:
