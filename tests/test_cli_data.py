@@ -65,6 +65,23 @@ def test_summary(folder, capsys, tmp_path):
     assert told["proposals"]["MEAN_PIXEL"] == config.MEAN_PIXEL.tolist()
 
 
+def test_the_dataset_is_named_with_and_without_its_option(folder, capsys):
+    path = str(folder / "annotations.json")
+    printed = []
+    for argv in ([path], ["--dataset", path], ["--images", str(folder), path], [path, "--seconds", "9"]):
+        assert main(["data", "summary", *argv]) == 0
+        printed.append(capsys.readouterr().out.splitlines()[1:])
+    assert printed[0] == printed[1] == printed[2] == printed[3]
+    for argv, told in (
+        ([], "required: PATH"),
+        ([path, "--dataset", path], "given twice"),
+        (["--dataset", path, path], "given twice"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["data", "anchors", *argv])
+        assert told in capsys.readouterr().err
+
+
 def test_anchors(folder, capsys, tmp_path):
     argv = ["data", "anchors", "--dataset", str(folder / "annotations.json"), "--images", str(folder)]
     argv += ["--config", "IMAGE_MAX_DIM=64", "RPN_ANCHOR_SCALES=64,128,256,512,512"]

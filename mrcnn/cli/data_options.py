@@ -82,7 +82,8 @@ def add_data(
         "trained with)",
     )  # fmt: skip
     for command, name in ((summary, "summary"), (anchors, "anchors")):
-        command.add_argument("--dataset", metavar="PATH", required=True, help=ANNOTATIONS)
+        path = command.add_argument("dataset", metavar="PATH", action=_Once, help=ANNOTATIONS)
+        command.add_argument("--dataset", metavar="PATH", action=_Once, instead_of=path, help="the same as PATH")
         command.add_argument("--images", metavar="DIR", help=IMAGES)
         add_format(command)
         _add_weights(command)
@@ -98,6 +99,22 @@ def add_data(
     for command in (check, preview):
         add_config(command)
     return [data, summary, anchors, check, _add_convert(own), _add_split(own), preview]
+
+
+class _Once(argparse.Action):
+    """A positional argument, or an option that stands for it, so that it is not needed then. (One of nargs="?" is not
+    found after options before Python 3.12.)"""
+
+    def __init__(self, *args: Any, instead_of: argparse.Action | None = None, **options: Any) -> None:
+        super().__init__(*args, **{**options, "default": argparse.SUPPRESS})
+        self._instead_of = instead_of
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        if getattr(namespace, self.dest, None) is not None:
+            parser.error("the dataset is given twice: as PATH or after --dataset, not both")
+        setattr(namespace, self.dest, values)
+        if self._instead_of is not None:
+            self._instead_of.required = False
 
 
 def _add_check(commands: Any, count: Callable[[str], int], positive: Callable[[str], float]) -> argparse.ArgumentParser:
