@@ -17,6 +17,13 @@ SPEED = (
     ("int8", 1.7, "torchvision-openvino-bf16", "torchvision in OpenVINO bfloat16"),
     ("int8", 16, "torchvision-f32", "torchvision float32"),
 )
+# Likewise where both run torchvision's network with its weights: ours are those of `benchmarks.same_weights`.
+SAME_SPEED = (
+    ("bfloat16", 11, "torchvision-f32", "torchvision float32"),
+    ("bfloat16", 4.5, "torchvision-bf16", "torchvision bfloat16, channels last"),
+    ("bfloat16", 1.25, "torchvision-openvino-bf16", "torchvision in OpenVINO bfloat16"),
+    ("float32", 1.9, "torchvision-f32", "torchvision float32"),
+)
 SHARE_OF_PEAK = 0.5
 AP_LOST = {"bfloat16": 0.003, "int8": 0.01}
 FLOAT32_APART = 1e-3  # pixels, and scores
@@ -43,6 +50,7 @@ def bars(results: Results) -> Iterator[Bar]:
     seconds = {kind: measured[f"ours-openvino-{short}"] for kind, short in _SHORT.items()}
     for precision, factor, peer, words in SPEED:
         yield _speed(precision, factor, measured[peer], words, _best(measured.values(), peer), seconds, flops, peaks)
+    yield from _same(results)
     for precision, ours in seconds.items():
         share = flops / peaks[precision] / ours["median_seconds"]
         aim = f"{precision}: {SHARE_OF_PEAK:.0%} of the peak of convolutions"
@@ -61,6 +69,19 @@ def bars(results: Results) -> Iterator[Bar]:
         share = around / ours["median_seconds"]
         aim = f"{precision}: molding, boxes and pasting within {SHARE_AROUND:.0%} of a detection"
         yield Bar(aim, f"{share:.1%}", "", "", share <= SHARE_AROUND)
+
+
+def _same(results: Results) -> Iterator[Bar]:
+    """The bars of the same network on both sides."""
+    measured = {one["name"]: one for one in results["same"]["results"] if "error" not in one}
+    flops = sum(results["flops"]["flops"]["torchvision"].values()) / 1e9
+    seconds = {kind: measured[f"ours-torchvision-openvino-{_SHORT[kind]}"] for kind in ("float32", "bfloat16")}
+    for precision, factor, peer, words in SAME_SPEED:
+        best = _best(measured.values(), peer)
+        bar = _speed(
+            precision, factor, measured[peer], words, best, seconds, flops, results["peaks"]["peaks_gflops"]
+        )  # fmt: skip
+        yield bar._replace(aim=f"the same network in {bar.aim}")
 
 
 _SHORT = {"float32": "f32", "bfloat16": "bf16", "int8": "int8"}

@@ -24,6 +24,7 @@ PAGES = (ROOT / "docs" / "detection.md", ROOT / "README.md")
 # The files of results, by what they are called here.
 FILES = {
     "inference": "epyc-avx512-2-cores.json",
+    "same": "same-weights.json",
     "precision": "precision-nuclei.json",
     "peaks": "peak.json",
     "flops": "flops.json",
@@ -59,6 +60,16 @@ def speed(results: Results) -> str:
         cells = [f"{result['median_seconds']:.2f}", f"{result['first_result_seconds']:.1f} s"]
         cells += ["" if later is None else f"{later:.1f} s", f"{peak / 1e9:.2f} GB"]
         rows.append((_who(result), *cells, f"{reference / result['median_seconds']:.1f} x"))
+    return _table(rows)
+
+
+def same(results: Results) -> str:
+    """Seconds an image where all run torchvision's network with the same weights."""
+    measured = [result for result in results["same"]["results"] if "error" not in result]
+    rows = [("", "seconds", "peak memory")]
+    for result in sorted(measured, key=lambda result: result["median_seconds"]):
+        peak = result["peak_bytes_detection"] or result["peak_bytes_start"]
+        rows.append((_who(result), f"{result['median_seconds']:.2f}", f"{peak / 1e9:.2f} GB"))
     return _table(rows)
 
 
@@ -159,6 +170,7 @@ def readme(results: Results) -> str:
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
     "speed": speed,
+    "same": same,
     "published": published,
     "peaks": peaks,
     "flops": flops,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from benchmarks import same_weights
 from benchmarks.candidates import CANDIDATES
 from benchmarks.found import share_found
+from benchmarks.tables import RESULTS
 from mrcnn.weights.conversion import Conversion
 
 
@@ -36,3 +39,11 @@ def test_weights_that_were_not_made_are_asked_for(tmp_path):
         same_weights.converted(tmp_path, np.zeros((64, 64, 3), np.uint8))
     names = [candidate.name for candidate in CANDIDATES]
     assert names.index("torchvision-f32") < names.index("ours-torchvision-openvino-f32")
+
+
+def test_what_was_measured_was_the_same_work():
+    """In float32 ours finds what torchvision finds; all find as many."""
+    measured = json.loads((RESULTS / "same-weights.json").read_text(encoding="utf-8"))["results"]
+    assert all(result["detections"] == [100] and not result["disturbed_runs"] for result in measured)
+    again = {result["name"]: result["facts"].get("found_again") for result in measured}
+    assert again["ours-torchvision-openvino-f32"] == 1.0
