@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +132,16 @@ def test_our_batch_has_the_scenes_objects_and_the_agreed_counts():
     assert int(settings.TRAIN_ROIS_PER_IMAGE * settings.ROI_POSITIVE_RATIO) == scene.POSITIVES
     assert settings.RPN_CONV_SIZE == scene.RPN_WIDTH
     assert config(128, "bfloat16").PRECISION == "mixed_bfloat16"
+
+
+def test_the_kept_run_is_faster_than_torchvision_and_needs_hardly_more_memory():
+    path = Path(training.__file__).parent / "results" / "training-epyc-avx512-2-cores.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept["failures"] == []
+    assert {short: ratio <= 0.9 for short, ratio in kept["ratios"].items()} == {"f32": True, "bf16": True}
+    for short, results in kept["results"].items():
+        ours, as_it_comes = (
+            next(one for one in results if one["name"] == name)["peak_bytes_detection"]
+            for name in (f"ours-{short}", f"torchvision-{short}-frozen")
+        )
+        assert ours <= 1.1 * as_it_comes
