@@ -12,7 +12,6 @@ from mrcnn.cache import known_cache_folder
 from mrcnn.config import Config
 from mrcnn.engines.base import Engine, EngineError, check_threads, precision_name
 from mrcnn.engines.choice import Choice, choose, installed_engines
-from mrcnn.released import find_weights, is_released
 from mrcnn.requirements import installed
 
 ENGINES = ("keras", "openvino", "onnxruntime")
@@ -187,14 +186,24 @@ def _network_of(model: Any, config: Config | None) -> tuple[Any, Config]:
     return network, config
 
 
+def _found(path: Path) -> Path:
+    """A weights file that is there, fetched if it is the name of released weights."""
+    if not path.exists() and installed("h5py"):
+        # Here, for a machine that only detects has no h5py.
+        from mrcnn.released import find_weights, is_released
+
+        if is_released(path):
+            return find_weights(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no exported model and no weights file {path}.")
+    return path
+
+
 def _load_weights(
     path: Path, config: Config | None, engine: str, threads: int | None
 ) -> tuple[Any, Config, tuple[str, ...] | None]:
     """The network of a weights file, for an engine that uses so many threads."""
-    if is_released(path):
-        path = find_weights(path)
-    elif not path.exists():
-        raise FileNotFoundError(f"There is no exported model and no weights file {path}.")
+    path = _found(path)
     if path.suffix not in _WEIGHTS:
         hint = f" `mrcnn convert {path} NAME.h5` may make one of it." if path.suffix in _OTHERS else ""
         raise EngineError(
