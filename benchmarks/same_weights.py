@@ -2,18 +2,25 @@
 
 The weights are those of `benchmarks.torchvision_peer`, which a candidate of torchvision's has to have made before; it
 also leaves what it finds in the photo, and how much of that ours finds again is among the facts.
+
+Letters: N and M detections.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import ours
-from benchmarks.found import found_file, share_found
 from benchmarks.settle import SCORE_THRESHOLD
+from benchmarks.torchvision_peer import found_file
+from mrcnn.ops.boxes import compute_overlaps
+
+# Boxes are of one object from this IoU on.
+SAME = 0.9
 
 
 class SameWeightsDetector(ours.OurDetector):
@@ -43,14 +50,14 @@ class SameWeightsDetector(ours.OurDetector):
         if folder.exists():
             return
         from mrcnn.network import build_network
+        from mrcnn.weights.variables import model_layers
 
         conversion = converted(cache, photo)
         settings = config(conversion, photo.shape[0])
         network = build_network(settings, "inference")
-        for layer, arrays in conversion.arrays.items():
-            found = _layer(network, layer)
-            for weight, array in arrays.items():
-                getattr(found, weight).assign(array)
+        for layer, variables in model_layers(network).items():
+            for weight, variable in variables.items():
+                variable.assign(conversion.arrays[layer][weight])
         ours.write_model(folder, network, settings, photo, engine, precision)
 
 
@@ -86,11 +93,15 @@ def exported(cache: Path, photo: np.ndarray, engine: str, precision: str) -> Pat
     return cache / f"same_r101_{photo.shape[0]}_{engine}_{precision}"
 
 
-def _layer(network: Any, name: str) -> Any:
-    """A layer of a network, or of a model within it."""
-    for layer in network.layers:
-        if layer.name == name:
-            return layer
-        if hasattr(layer, "layers") and name in {inner.name for inner in layer.layers}:
-            return layer.get_layer(name)
-    raise ValueError(f"No layer is called {name}.")
+def share_found(theirs: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> float:
+    """Of their detections, the share that ours has too: of the same class, and in the same place.
+
+    Args:
+        theirs: boxes [N, (x1, y1, x2, y2)] and labels [N].
+        found: boxes [M, (y1, x1, y2, x2)] and labels [M].
+    """
+    if not len(theirs["boxes"]):
+        return 1.0
+    same_place = compute_overlaps(theirs["boxes"][:, [1, 0, 3, 2]], found["boxes"]) >= SAME
+    same_class = np.asarray(theirs["labels"])[:, None] == np.asarray(found["labels"])
+    return float((same_place & same_class).any(axis=1).mean())

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.found import found_file
 from benchmarks.settle import SCORE_THRESHOLD, decisive
 
 NUM_CLASSES = 81
@@ -87,6 +86,11 @@ def load(cache: Path, photo: np.ndarray) -> Any:
     settle(model, model.roi_heads.box_predictor.cls_score, lambda: model([to_tensor(photo)]))
     save(model, path)
     return model
+
+
+def found_file(cache: Path, photo: np.ndarray) -> Path:
+    """Where `TorchvisionDetector.prepare` keeps what is found in the photo."""
+    return cache / f"torchvision_r101_{photo.shape[0]}_found.npz"
 
 
 def build(side: int) -> Any:

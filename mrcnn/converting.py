@@ -21,7 +21,7 @@ from mrcnn.config import Config
 from mrcnn.data.coco_names import COCO_NAMES, names_by_category
 from mrcnn.files import atomic_path, require_folder
 from mrcnn.habits import script_level
-from mrcnn.weights.contents import WeightsError, listed
+from mrcnn.weights.contents import WeightsError, refuse_non_finite
 from mrcnn.weights.conversion import Conversion
 from mrcnn.weights.info import inspect_weights
 from mrcnn.weights.layout import backbone_layout, check_whole, network_layout
@@ -185,14 +185,10 @@ def _check_anchors(conversion: Conversion, config: Config) -> None:
 
 
 def _refuse_non_finite(conversion: Conversion) -> None:
-    broken = [
-        f"{layer}/{weight}"
-        for layer, weights in conversion.arrays.items()
-        for weight, array in weights.items()
-        if not np.isfinite(array).all()
-    ]
-    if broken:
-        raise WeightsError(f"There is NaN or infinity in {len(broken)} weights: {listed(broken)}.")
+    arrays = {
+        f"{layer}/{weight}": array for layer, weights in conversion.arrays.items() for weight, array in weights.items()
+    }
+    refuse_non_finite(arrays, "There is")
 
 
 def _coco_names(conversion: Conversion, num_classes: int) -> tuple[str, ...] | None:

@@ -150,16 +150,16 @@ class MaskRCNN:
             WeightsError: the file cannot be read or does not fit.
             DownloadError: it could not be fetched.
         """
-        only, report = None, load_application(self.keras_model, self.config, filepath, exclude)
-        if filepath == "last":
-            filepath = self.find_last()
-        elif report is None and is_released(filepath):
-            filepath, only = find_with_part(filepath)
-        channels = {"adapt_channels": True, "rgb_channels": self.config.RGB_CHANNELS}
-        if report is None and by_name and only is None:
-            report = load_by_name(self.keras_model, filepath, exclude, **channels)
-        elif report is None:
-            report = weights.load_weights(self.keras_model, filepath, exclude, only, **channels)
+        report = load_application(self.keras_model, self.config, filepath, exclude)
+        if report is None:
+            if filepath == "last":
+                filepath = self.find_last()
+            filepath, only = find_with_part(filepath) if is_released(filepath) else (filepath, None)
+            channels = {"adapt_channels": True, "rgb_channels": self.config.RGB_CHANNELS}
+            if by_name and only is None:
+                report = load_by_name(self.keras_model, filepath, exclude, **channels)
+            else:
+                report = weights.load_weights(self.keras_model, filepath, exclude, only, **channels)
         tell_of_differences(filepath, self.config)
         if not self._runs_itself:
             self._detector = None

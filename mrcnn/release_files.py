@@ -73,10 +73,12 @@ def complaint_of(path: Path, release: Release, whole: bool = False) -> str | Non
             inspect_weights(path)
     except (ValueError, OSError) as error:
         return str(error).rstrip(".")
-    for title, wanted in (("MD5", release.md5), ("SHA256", release.sha256)) if whole else ():
+    for title, wanted in (("MD5", release.md5), ("SHA256", release.sha256)):
+        if not whole or not wanted:
+            continue
         digest = functools.partial(hashlib.new, title, usedforsecurity=False)
         with path.open("rb") as file:
-            found = wanted and hashlib.file_digest(file, digest).hexdigest()
-        if wanted and not found.startswith(wanted):
+            found = hashlib.file_digest(file, digest).hexdigest()
+        if not found.startswith(wanted):
             return f"its {title} is {found} instead of {wanted}{'' if len(wanted) == len(found) else '...'}"
     return None

@@ -188,15 +188,15 @@ def _network_of(model: Any, config: Config | None) -> tuple[Any, Config]:
 
 def _found(path: Path) -> Path:
     """A weights file that is there, fetched if it is the name of released weights."""
-    if not path.exists() and installed("h5py"):
+    if path.exists():
+        return path
+    if installed("h5py"):
         # Here, for a machine that only detects has no h5py.
         from mrcnn.released import find_weights, is_released
 
         if is_released(path):
             return find_weights(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no exported model and no weights file {path}.")
-    return path
+    raise FileNotFoundError(f"There is no exported model and no weights file {path}.")
 
 
 def _load_weights(

@@ -323,3 +323,19 @@ def keras3_names(names: Sequence[str], stored: Mapping[str, StoredWeight]) -> di
         same = wanted.get(part, [])
         named[same[int(index)] if int(index) < len(same) else key] = weight
     return named
+
+
+def refuse_non_finite(arrays: Mapping[str, np.ndarray], what: str, cure: str = "") -> None:
+    """Refuse arrays with NaN or infinity in them.
+
+    Args:
+        arrays: by the names that a message gives them.
+        what: how the message begins, such as "There is".
+        cure: what would do, in a sentence.
+
+    Raises:
+        WeightsError: names those that are not finite.
+    """
+    broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if broken:
+        raise WeightsError(f"{what} NaN or infinity in {len(broken)} weights: {listed(broken)}. {cure}".rstrip())

@@ -30,6 +30,7 @@ from mrcnn.weights.contents import (
     open_weights,
     read_array,
     read_contents,
+    refuse_non_finite,
 )
 from mrcnn.weights.info import is_backbone, likely_cures
 from mrcnn.weights.optimizer import write_optimizer
@@ -160,7 +161,7 @@ def load_weights(
             for variable, name, array in arrays
         ]
     arrays = [(variable, name, array.astype(dtype_of(variable), copy=False)) for variable, name, array in arrays]
-    _refuse_non_finite({name: array for _, name, array in arrays}, f"{path} holds", "Use an earlier checkpoint.")
+    refuse_non_finite({name: array for _, name, array in arrays}, f"{path} holds", "Use an earlier checkpoint.")
     for variable, _, array in arrays:
         variable.assign(array)
     if place is not None:
@@ -206,7 +207,7 @@ def save_weights(
         for name, weights in model_layers(model).items()
     }
     arrays = {f"{name}/{weight}": array for name, weights in layers.items() for weight, array in weights.items()}
-    _refuse_non_finite(arrays, "Not saved: the model holds", f"{path} is as it was.")
+    refuse_non_finite(arrays, "Not saved: the model holds", f"{path} is as it was.")
     half = dtype == "float16"
     with atomic_path(os.path.realpath(path)) as temporary:  # through a link, not in its place
         if path.name.endswith(".weights.h5"):
@@ -295,12 +296,6 @@ def _complaint(path: Path, layers: Any, stored: Any, report: LoadReport, only: s
     reason = f": {'; '.join(cures)}." if cures else "."
     details = str(LoadReport(missing=report.missing, unexpected=report.unexpected, mismatched=report.mismatched))
     return f"{path} does not fit the model, nothing was loaded{reason}\n{details}"
-
-
-def _refuse_non_finite(arrays: Mapping[str, np.ndarray], what: str, cure: str) -> None:
-    broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
-    if broken:
-        raise WeightsError(f"{what} NaN or infinity in {len(broken)} weights: {listed(broken)}. {cure}")
 
 
 def _write_keras3(model: Any, path: Path, half: bool) -> None:

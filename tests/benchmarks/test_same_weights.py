@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import same_weights
 from benchmarks.candidates import CANDIDATES
-from benchmarks.found import share_found
+from benchmarks.same_weights import share_found
 from benchmarks.tables import RESULTS
 from mrcnn.weights.conversion import Conversion
 
