@@ -18,15 +18,21 @@ MIN_SCORE = 0.05
 
 
 class Clock:
-    """Wall-clock time of a training, from now on.
+    """How far a training has come, which may take so long, or so many steps.
 
     Args:
-        minutes: how long it may take.
+        minutes: of wall-clock time, from now on.
+        steps: where the time does not matter.
     """
 
-    def __init__(self, minutes: float) -> None:
-        self.seconds = 60.0 * minutes
+    def __init__(self, minutes: float | None = None, steps: int | None = None) -> None:
+        self._seconds, self._steps = None if minutes is None else 60.0 * minutes, steps
         self._start = time.perf_counter()
+        self.steps = 0
+
+    def step(self) -> None:
+        """Count a step that has been done."""
+        self.steps += 1
 
     @property
     def passed(self) -> float:
@@ -35,8 +41,9 @@ class Clock:
 
     @property
     def share(self) -> float:
-        """Of the time, what has passed: from 0 to 1, where it is up."""
-        return min(self.passed / self.seconds, 1.0)
+        """Of the time or the steps, what has passed: from 0 to 1, where they are up."""
+        share = self.steps / self._steps if self._seconds is None else self.passed / self._seconds
+        return min(share, 1.0)
 
 
 def write_data(path: Path) -> None:

@@ -1,6 +1,6 @@
-"""One recipe, trained and run: what it finds goes into FOUND.npz, and how many steps there were into FOUND.json.
+"""One recipe, trained, and used in all ways that its weights are used in: what it finds goes into FOLDER.
 
-python -m benchmarks.recipes.one NAME DATA.npz FOUND.npz --minutes 5 --seed 0
+python -m benchmarks.recipes.one NAME DATA.npz FOLDER (--minutes 5 | --steps 400) --seed 0
 """
 
 from __future__ import annotations
@@ -8,27 +8,31 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.accuracy.data import Clock, write_found
 from benchmarks.nuclei_training import detect, train
-from benchmarks.recipes.settings import RUNS, config
+from benchmarks.recipes.settings import RUNS, TRAINED, config, numbers_of
 
 LEARNING_RATE = 1e-3  # the highest, of AdamW
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=RUNS)
+    parser.add_argument("name", choices=TRAINED)
     parser.add_argument("data", type=Path)
-    parser.add_argument("found", type=Path)
-    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("folder", type=Path)
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--minutes", type=float)
+    budget.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--core", type=int, help="the one to run on; default: all")
     arguments = parser.parse_args()
-    clock = Clock(arguments.minutes)
+    clock = Clock(arguments.minutes, arguments.steps)
+    if arguments.core is not None:
+        os.sched_setaffinity(0, {arguments.core})
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
@@ -36,12 +40,13 @@ def main() -> None:
     settings = config(arguments.name, "training")
     settings.SEED = arguments.seed
     data = dict(np.load(arguments.data))
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "weights.h5"
-        steps = train(data, settings, LEARNING_RATE, clock, weights)
-        found = detect(data["test_images"], config(arguments.name, "inference"), weights)
-    write_found(arguments.found, found)
-    arguments.found.with_suffix(".json").write_text(json.dumps({"steps": steps}), encoding="utf-8")
+    weights = arguments.folder / "weights.h5"
+    spent = train(data, settings, LEARNING_RATE, clock, weights)
+    for number in numbers_of(arguments.name):
+        settings, place = config(RUNS[number], "inference"), arguments.folder / f"{number}.npz"
+        write_found(place, detect(data["test_images"], settings, weights, place.with_suffix(".h5")))
+    told = {"steps": clock.steps, "processor_seconds_of_a_step": spent}
+    (arguments.folder / "training.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 if __name__ == "__main__":

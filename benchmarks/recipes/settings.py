@@ -51,7 +51,18 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "the mask head on all sampled regions": ("MASK_HEAD_POSITIVES_ONLY",),
 }  # fmt: skip
 
-RUNS = (LEGACY, MODERN, LEGACY_ALL_SCORES, *SWITCHES)
+# What training does not know of: the same weights, used otherwise. Run -> the one whose weights it has.
+_DETECTION = {"DETECTION_ALL_CLASSES", "DETECTION_MIN_CONFIDENCE", "DETECTION_NMS_THRESHOLD"}
+WEIGHTS_OF = {LEGACY_ALL_SCORES: LEGACY}
+WEIGHTS_OF |= {name: MODERN for name, fields in SWITCHES.items() if _DETECTION.issuperset(fields)}
+
+TRAINED = (MODERN, LEGACY, *(name for name in SWITCHES if name not in WEIGHTS_OF))
+RUNS = (*TRAINED, *WEIGHTS_OF)
+
+
+def numbers_of(trained: str) -> list[int]:
+    """Numbers, in `RUNS`, of the runs that have the weights of one: its own and others."""
+    return [number for number, name in enumerate(RUNS) if WEIGHTS_OF.get(name, name) == trained]
 
 
 def config(name: str, mode: str) -> Any:

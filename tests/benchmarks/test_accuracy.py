@@ -64,10 +64,14 @@ def test_the_two_networks_are_of_one_size():
 
 def test_the_clock_ends_at_one():
     clock = Clock(1e-6)
-    while clock.passed < clock.seconds:
+    while clock.passed < 60e-6:
         pass
     assert clock.share == 1.0
     assert 0 <= Clock(60).share < 0.5
+    steps = Clock(steps=2)
+    for share in (0.0, 0.5, 1.0, 1.0):
+        assert steps.share == share
+        steps.step()
 
 
 def test_a_side_that_is_run_alone_keeps_the_other(tmp_path):

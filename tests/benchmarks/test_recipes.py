@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from benchmarks.recipes import __main__ as recipes
-from benchmarks.recipes.settings import LEGACY, LEGACY_ALL_SCORES, MODERN, RUNS, SWITCHES, config
+from benchmarks.recipes.settings import (
+    LEGACY,
+    LEGACY_ALL_SCORES,
+    MODERN,
+    RUNS,
+    SWITCHES,
+    TRAINED,
+    WEIGHTS_OF,
+    config,
+    numbers_of,
+)
 from mrcnn.config import Config
 from mrcnn.presets import PRESETS
 
@@ -43,6 +53,15 @@ def test_every_run_has_a_network_of_one_size(name):
     for mode in ("training", "inference"):
         one = config(name, mode)
         assert (one.BACKBONE, one.RPN_CONV_SIZE, one.TOP_DOWN_PYRAMID_SIZE) == ("resnet14", 64, 64)
+
+
+def test_what_training_does_not_know_of_is_not_trained():
+    training = {"DETECTION_ALL_CLASSES", "DETECTION_MIN_CONFIDENCE", "DETECTION_NMS_THRESHOLD"}
+    for name, trained in WEIGHTS_OF.items():
+        assert trained in TRAINED and name not in TRAINED
+        assert differences(config(name, "inference"), config(trained, "inference")) <= training
+    assert sorted(number for name in TRAINED for number in numbers_of(name)) == list(range(len(RUNS)))
+    assert set(SWITCHES) <= set(RUNS) and numbers_of(LEGACY) == [RUNS.index(LEGACY), RUNS.index(LEGACY_ALL_SCORES)]
 
 
 def test_a_file_of_another_setting_is_not_added_to(tmp_path):
