@@ -28,7 +28,7 @@ from mrcnn.weights.layout import backbone_layout, check_whole, network_layout
 from mrcnn.weights.writing import keras2_entries, write_file, write_keras2, write_metadata
 
 # Raised when a file converts to something else than before: what is kept of older conversions is made anew then.
-VERSION = 1
+VERSION = 2
 
 # Fields that say what the numbers of trained weights mean. Others, such as the grid of ROIAlign, are often changed when
 # training goes on from them.

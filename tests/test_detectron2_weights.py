@@ -89,6 +89,7 @@ def test_means_and_anchors(theirs):
     found = fields(pixel_mean=mean, pixel_std=np.array([57.375, 57.12, 58.395], np.float32).reshape(3, 1, 1))
     assert found["IMAGE_CHANNEL_ORDER"] == "bgr"
     assert found["MEAN_PIXEL"] == [123.675, 116.28, 103.53] and found["STD_PIXEL"] == [58.395, 57.12, 57.375]
+    assert fields()["STD_PIXEL"] == [1.0] and fields()["MEAN_PIXEL"] == [123.675, 116.28, 103.53]
     found = fields(pixel_mean=mean[::-1].copy(), pixel_std=np.ones((3, 1, 1)))
     assert (found["IMAGE_CHANNEL_ORDER"], found["MEAN_PIXEL"]) == ("rgb", [123.675, 116.28, 103.53])
     with pytest.raises(WeightsError, match="not those of three channels"):
@@ -108,6 +109,30 @@ def test_means_and_anchors(theirs):
         fields(**{f"{name}0": np.zeros(4)})
     unused = detectron2.convert({**theirs, "pixel_mean": mean}).unused
     assert [fate.how for fate in unused] == ["told by the configuration"]
+
+
+def test_a_resnext_divides_by_the_deviations_of_imagenet():
+    """Which its configuration says, and no file of the model zoo."""
+    state = {"stem.conv1.weight": np.zeros((64, 3, 7, 7), np.float32)}
+    norms = {"stem.conv1": 64}
+    inputs = 64
+    for stage, blocks in enumerate((3, 4, 6, 3), start=2):
+        width, outputs = 128 * 2 ** (stage - 2), 256 * 2 ** (stage - 2)
+        for block in range(blocks):
+            shapes = {"conv1": (width, inputs, 1, 1), "conv2": (width, 4 * 2 ** (stage - 2), 3, 3)}
+            shapes |= {"conv3": (outputs, width, 1, 1), "shortcut": (outputs, inputs, 1, 1)}
+            for name, shape in shapes.items():
+                if name != "shortcut" or block == 0:
+                    state[f"res{stage}.{block}.{name}.weight"] = np.zeros(shape, np.float32)
+                    norms[f"res{stage}.{block}.{name}"] = shape[0]
+            inputs = outputs
+    for name, width in norms.items():
+        parts = ("weight", "bias", "running_mean", "running_var")
+        state |= {f"{name}.norm.{part}": np.ones(width, np.float32) for part in parts}
+    found = detectron2.convert(state).fields
+    assert found["BACKBONE"] == "resnext50_32x4d" and found["RESNET_STRIDE_IN_3X3"]
+    assert (found["IMAGE_CHANNEL_ORDER"], found["STD_PIXEL"]) == ("bgr", [58.395, 57.12, 57.375])
+    assert detectron2.convert({**state, "pixel_std": np.ones((3, 1, 1))}).fields["STD_PIXEL"] == [1, 1, 1]
 
 
 def test_kinds_of_normalization(theirs):

@@ -7,7 +7,8 @@ names or by those of Caffe2.
 Beside what `mrcnn.weights.conversion` says of PyTorch's layouts: the background is the last class there and the first
 here, and boxes and masks have no rows for it there. Means and standard deviations are in the order of the channels
 there and in that of the image here. A state dict does not tell where a bottleneck has its stride: the model zoo's
-ResNeXts and those with GroupNorm have it in the 3x3 convolution, the others in the first 1x1.
+ResNeXts and those with GroupNorm have it in the 3x3 convolution, the others in the first 1x1. Nor do the model zoo's
+tell what pixels are divided by: its ResNeXts have ImageNet's deviations, the others 1.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _BODY = "backbone.bottom_up."
 _BLOCK = r"res([2-5])\.(\d+)"
 _EPSILON = 1e-5
 _BLUE_FIRST_MEAN = (103.53, 116.28, 123.675)  # blue, green, red: the default of its configuration
+# The model zoo's ResNeXts divide by these; of MSRA's ResNets the first kernel does.
+_BLUE_FIRST_STD = (57.375, 57.12, 58.395)
 
 # Other networks of detectron2, by tensors that only they have.
 _OTHERS = {
@@ -108,7 +111,7 @@ def convert(state: Mapping[str, np.ndarray]) -> Conversion:
         "IMAGE_CHANNEL_COUNT": conv1[1],
         "RESNET_STRIDE_IN_3X3": norm == "group" or backbone.startswith("resnext"),
         "NORM": norm,
-        **_pixels(state, conv1[1]),
+        **_pixels(state, conv1[1], _BLUE_FIRST_STD if backbone.startswith("resnext") else (1.0,)),
         **_anchors(state),
     }
     classes = found.fields.get("NUM_CLASSES", 0)
@@ -219,11 +222,11 @@ def _norm(shapes: Shapes, prefix: str, whole: bool, folded: bool) -> str:
     return "batch" if tracked or not whole else "frozen"
 
 
-def _pixels(state: Mapping[str, np.ndarray], channels: int) -> dict[str, Any]:
+def _pixels(state: Mapping[str, np.ndarray], channels: int, usual_std: tuple[float, ...]) -> dict[str, Any]:
     """The order of channels, means and standard deviations. They are in the network's order in a state dict; what
     tells that order is whether the smallest of ImageNet's means, that of blue, comes first."""
     mean = np.ravel(state.get("pixel_mean", _BLUE_FIRST_MEAN)).astype(float)
-    std = np.ravel(state.get("pixel_std", [1.0])).astype(float)
+    std = np.ravel(state.get("pixel_std", usual_std)).astype(float)
     if channels != 3:
         return {"IMAGE_CHANNEL_ORDER": "rgb", **({"MEAN_PIXEL": mean.tolist()} if mean.size == channels else {})}
     if mean.size not in (1, 3) or std.size not in (1, 3) or not (std > 0).all():

@@ -75,7 +75,7 @@ def build(folder: Path, case: str) -> tuple[Config, Any]:
 
 
 # The last blocks of stages 2 to 5.
-_LAST = {"resnet18": "bbbb", "resnet50": "cdfc", "resnet101": "cdwc"}
+_LAST = {"resnet18": "bbbb", "resnet50": "cdfc", "resnet101": "cdwc", "resnext50_32x4d": "cdfc"}
 
 
 def run(config: Config, network: Any, photo: np.ndarray) -> SimpleNamespace:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,32 @@ MEAN = (103.53, 116.28, 123.675)  # blue, green, red
 CLIP = math.log(1000 / 16)
 
 
+@dataclass
 class Network:
-    """Functions over a state dict, which grows as they first run; `settling`: its weights are given the activations of
-    trained ones."""
+    """Functions over a state dict, which grows as they first run.
 
-    def __init__(self, large_heads: bool) -> None:
-        self.large_heads = large_heads
-        self.state: dict[str, torch.Tensor] = {}
-        self.settling = True
-        self.settled: set[str] = set()
-        self.seen: dict[str, Any] = {}
+    Attributes:
+        large_heads: four convolutions and one layer in the box head, normalizations in all heads and the pyramid.
+        rpn_convs: how many the RPN has before its outputs.
+        group_norm: in place of frozen batch normalization; `tracked`: of one that was trained.
+        groups, group_width: of the blocks' 3x3 convolutions in the first stage.
+        stride_in_3x3: of blocks; else in their first 1x1, as MSRA has it.
+        std: what pixels are divided by: blue, green, red.
+        settling: its weights are given the activations of trained ones.
+    """
+
+    large_heads: bool = False
+    rpn_convs: int = 1
+    group_norm: bool = False
+    tracked: bool = False
+    groups: int = 1
+    group_width: int = 64
+    stride_in_3x3: bool = False
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    settling: bool = True
+    state: dict[str, torch.Tensor] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    seen: dict[str, Any] = field(default_factory=dict)
 
     def weight(self, name: str, *shape: int) -> torch.Tensor:
         if name not in self.state:
@@ -72,34 +89,43 @@ class Network:
             bias.sub_(run().mean((0, 2, 3) if size else 0))
         return run()
 
-    def normed(self, x: Any, name: str, outputs: int, size: int, stride: int = 1, gain: float = 1.0) -> Any:
+    def normed(
+        self, x: Any, name: str, outputs: int, size: int, stride: int = 1, gain: float = 1.0, groups: int = 1
+    ) -> Any:
         """A convolution and its normalization."""
-        x = F.conv2d(x, self.weight(f"{name}.weight", outputs, x.shape[1], size, size), None, stride, size // 2)
+        weight = self.weight(f"{name}.weight", outputs, x.shape[1] // groups, size, size)
+        x = F.conv2d(x, weight, None, stride, size // 2, groups=groups)
         norm = f"{name}.norm"
         if self.settling and norm not in self.settled:
             self.settled.add(norm)
             self.state[f"{norm}.weight"] = gain * (1 + 0.1 * torch.randn(outputs))
             self.state[f"{norm}.bias"] = 0.1 * torch.randn(outputs)
-            self.state[f"{norm}.running_mean"] = x.mean((0, 2, 3))
-            self.state[f"{norm}.running_var"] = x.var((0, 2, 3)).clamp_min(1e-6)
-            if self.large_heads:
+            if not self.group_norm:
+                self.state[f"{norm}.running_mean"] = x.mean((0, 2, 3))
+                self.state[f"{norm}.running_var"] = x.var((0, 2, 3)).clamp_min(1e-6)
+            if self.tracked:
                 self.state[f"{norm}.num_batches_tracked"] = torch.tensor(5)
-        parts = (self.state[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
-        return F.batch_norm(x, *parts, training=False, eps=1e-5)
+        scales = [self.state[f"{norm}.{part}"] for part in ("weight", "bias")]
+        if self.group_norm:
+            return F.group_norm(x, 32, *scales, eps=1e-5)
+        statistics = (self.state[f"{norm}.{part}"] for part in ("running_mean", "running_var"))
+        return F.batch_norm(x, *statistics, *scales, training=False, eps=1e-5)
 
     def body(self, x: Any) -> list[Any]:
-        """ResNet-50 with its strides in the first 1x1, as MSRA has it."""
+        """A ResNet or ResNeXt of 50 layers."""
         x = F.relu(self.normed(x, "backbone.bottom_up.stem.conv1", 64, 7, 2))
         x = F.max_pool2d(x, 3, 2, 1)
         maps = []
-        for stage, (blocks, width) in enumerate(zip((3, 4, 6, 3), (64, 128, 256, 512), strict=True), start=2):
+        for stage, (blocks, scale) in enumerate(zip((3, 4, 6, 3), (1, 2, 4, 8), strict=True), start=2):
+            outputs, width = 256 * scale, self.groups * self.group_width * scale
             for block in range(blocks):
                 name = f"backbone.bottom_up.res{stage}.{block}"
                 stride = 2 if block == 0 and stage > 2 else 1
-                y = F.relu(self.normed(x, f"{name}.conv1", width, 1, stride))
-                y = F.relu(self.normed(y, f"{name}.conv2", width, 3))
-                y = self.normed(y, f"{name}.conv3", 4 * width, 1, gain=0.2)
-                x = F.relu(y + (self.normed(x, f"{name}.shortcut", 4 * width, 1, stride) if block == 0 else x))
+                strides = (1, stride) if self.stride_in_3x3 else (stride, 1)
+                y = F.relu(self.normed(x, f"{name}.conv1", width, 1, strides[0]))
+                y = F.relu(self.normed(y, f"{name}.conv2", width, 3, strides[1], groups=self.groups))
+                y = self.normed(y, f"{name}.conv3", outputs, 1, gain=0.2)
+                x = F.relu(y + (self.normed(x, f"{name}.shortcut", outputs, 1, stride) if block == 0 else x))
             maps.append(x)
         return maps
 
@@ -116,7 +142,7 @@ class Network:
         rpn, scores, boxes, kept_levels = "proposal_generator.rpn_head.", [], [], []
         outputs: dict[str, list[Any]] = {"logits": [], "deltas": [], "anchors": []}
         for number, x in enumerate(levels):
-            for name in ("conv.conv0", "conv.conv1") if self.large_heads else ("conv",):
+            for name in ("conv.conv0", "conv.conv1") if self.rpn_convs == 2 else ("conv",):
                 x = F.relu(self.layer(x, rpn + name, 256, 3))
             logits = self.layer(x, rpn + "objectness_logits", 3, 1, spread=OBJECTNESS_SPREAD)
             deltas = self.layer(x, rpn + "anchor_deltas", 12, 1, spread=DELTA_SPREAD)
@@ -159,7 +185,8 @@ class Network:
         height, width = photo.shape[:2]
         image = resized(photo[:, :, ::-1])  # blue first
         size = image.shape[:2]
-        x = torch.from_numpy(image).permute(2, 0, 1).float() - torch.tensor(MEAN).view(3, 1, 1)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, self.std))
+        x = (torch.from_numpy(image).permute(2, 0, 1).float() - mean) / std
         x = F.pad(x, (0, -size[1] % 32, 0, -size[0] % 32))[None]
         maps = self.body(x)
         levels = self.pyramid(maps)
@@ -251,22 +278,18 @@ def pasted(masks: Any, boxes: Any, height: int, width: int) -> Any:
 def main(folder: Path) -> None:
     with np.load(folder / "photos.npz") as file:
         photos = [file[name] for name in file.files]
-    for name, (large_heads, count) in DETECTRON2_CASES.items():
+    for name, (options, count) in DETECTRON2_CASES.items():
         torch.manual_seed(1)
-        network = Network(large_heads)
+        network = Network(**options)
         with torch.no_grad():
             network.run(photos[0])
             network.settling = False
             arrays: dict[str, np.ndarray] = {}
             for index, photo in enumerate(photos[:count]):
                 arrays |= {f"{index}/{what}": value for what, value in network.run(photo).items()}
-        state = {key: value.numpy() for key, value in network.state.items()}
-        state |= {
-            "pixel_mean": np.array(MEAN, np.float32).reshape(3, 1, 1),
-            "pixel_std": np.ones((3, 1, 1), np.float32),
-        }
+        # As in the files of its model zoo, there is nothing of pixels.
+        np.savez(folder / f"{name}_weights.npz", **{key: value.numpy() for key, value in network.state.items()})
         np.savez(folder / f"{name}.npz", **arrays)
-        np.savez(folder / f"{name}_weights.npz", **state)
 
 
 if __name__ == "__main__":

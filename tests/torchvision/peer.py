@@ -95,8 +95,15 @@ CASES: dict[str, tuple[Case, int]] = {"v1": (build_v1, 3), "v2": (build_v2, 2), 
 KEPT_DETECTIONS = 30
 KEPT_CASES: dict[str, Case] = {"small_v1": build_small_v1, "small_v2": build_small_v2}
 
-# Those of `detectron2_peer`: whether the heads are those of the new baselines, and how many of the photos.
-DETECTRON2_CASES = {"d2": (False, 3), "lsj": (True, 1)}
+# Those of `detectron2_peer`: arguments of its network, and how many of the photos. R50-FPN 3x, its new baselines, its
+# R50-FPN with GroupNorm, and its ResNeXt at half the depth and width.
+_IN_3X3 = {"stride_in_3x3": True}
+DETECTRON2_CASES: dict[str, tuple[dict[str, Any], int]] = {
+    "d2": ({}, 3),
+    "lsj": ({"large_heads": True, "rpn_convs": 2, "tracked": True}, 1),
+    "gn": ({"large_heads": True, "group_norm": True, **_IN_3X3}, 1),
+    "resnext": ({"groups": 32, "group_width": 4, "std": (57.375, 57.12, 58.395), **_IN_3X3}, 1),
+}
 
 
 def _options() -> dict[str, Any]:
