@@ -14,14 +14,13 @@ import numpy as np
 
 from mrcnn.applications import APPLICATIONS, PREFIX, application_of
 from mrcnn.config import Config
-from mrcnn.downloads import Release, fetch_release, fetch_weights
+from mrcnn.downloads import Release, fetch_release
 from mrcnn.layers.keras_backbone import application, weighted_layers
+from mrcnn.released import IMAGENET, find_weights, imagenet_name
 from mrcnn.weights import LoadReport, WeightsError, inspect_weights
 from mrcnn.weights.channels import adapt_kernel, rule_in_words
 from mrcnn.weights.info import MASK_RCNN
 from mrcnn.weights.variables import layer_names, model_layers
-
-IMAGENET = "imagenet"
 
 _RGB = 3
 _WEIGHTLESS = "mrcnn_bbox"  # which scripts exclude with the class layers
@@ -31,14 +30,14 @@ _lock = threading.Lock()
 
 def fetch_imagenet(config: Config) -> Path:
     """The path of the ImageNet weights for a configuration's backbone, fetched first where they have to be: of one of
-    keras.applications Keras's own file, else a ResNet-50's.
+    keras.applications Keras's own file, else what `mrcnn.released.imagenet_name` says.
 
     Raises:
-        DownloadError: they could not be fetched.
+        DownloadError: they could not be fetched, or there are none.
     """
     name = application_of(config.BACKBONE)
     if name is None:
-        return fetch_weights(IMAGENET)
+        return find_weights(imagenet_name(config))
     fetched: list[Path] = []
     _released(name, fetched)
     return fetched[-1]

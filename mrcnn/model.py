@@ -135,7 +135,7 @@ class MaskRCNN:
 
         Args:
             filepath: a `.h5` or `.weights.h5` file; or released weights, downloaded and kept: "coco", "imagenet" (a
-                backbone, of keras.applications or a ResNet-50), those of `mrcnn.released`; "last" for the newest here.
+                backbone's, by BACKBONE and recipe), those of `mrcnn.released`; "last" for the newest here.
             by_name: weights are always found by name. True: a backbone alone will do, and one of another depth, a
                 ResNet-50's for a ResNet-101 or the other way round; what is left out is named in a warning.
             exclude: names of layers to leave as they are, such as those that depend on the number of classes.
@@ -154,7 +154,7 @@ class MaskRCNN:
         if report is None:
             if filepath == "last":
                 filepath = self.find_last()
-            filepath, only = find_with_part(filepath) if is_released(filepath) else (filepath, None)
+            filepath, only = find_with_part(filepath, self.config) if is_released(filepath) else (filepath, None)
             channels = {"adapt_channels": True, "rgb_channels": self.config.RGB_CHANNELS}
             if by_name and only is None:
                 report = load_by_name(self.keras_model, filepath, exclude, **channels)
@@ -173,7 +173,7 @@ class MaskRCNN:
         weights.save_weights(self.keras_model, filepath, metadata)
 
     def get_imagenet_weights(self) -> str:
-        """Download the ImageNet weights of a ResNet-50, or of a backbone of keras.applications, once: their path."""
+        """Download the ImageNet weights of the backbone that is configured, once: their path."""
         return str(fetch_imagenet(self.config))
 
     def find_last(self) -> str:

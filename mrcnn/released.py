@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
+from typing import Any
 
 from mrcnn.cache import cache_folder
 from mrcnn.converting import VERSION, prepare, write_converted
@@ -19,6 +20,8 @@ from mrcnn.release_files import complaint_of
 from mrcnn.weights.contents import WeightsError
 from mrcnn.weights.info import BACKBONE_ONLY, inspect_weights
 from mrcnn.weights.recognition import convert_file
+
+IMAGENET = "imagenet"
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
@@ -141,10 +144,34 @@ def fetch_original(
     return path
 
 
-def find_with_part(weights: str | os.PathLike) -> tuple[Path, str | None]:
-    """As `find_weights`, with what `mrcnn.weights.load_weights` is to be given as `only`."""
-    path = find_weights(weights)
+def find_with_part(weights: str | os.PathLike, config: Any) -> tuple[Path, str | None]:
+    """As `find_weights`, with what `mrcnn.weights.load_weights` is to be given as `only`. "imagenet" are those that a
+    configuration's ResNet computes with, see `imagenet_name`."""
+    path = find_weights(imagenet_name(config) if weights == IMAGENET and not Path(weights).exists() else weights)
     return path, "backbone" if inspect_weights(path).kind == BACKBONE_ONLY else None
+
+
+def imagenet_name(config: Any) -> str:
+    """The name of the ImageNet weights that the ResNet of a `Config` computes with: torchvision's where it pads evenly
+    and its convolutions have no bias, detectron2's MSRA ones where its blocks stride in their first convolution, too;
+    else "imagenet", which are Keras's.
+
+    Raises:
+        DownloadError: none are released for that backbone.
+    """
+    if not config.SYMMETRIC_PADDING or config.CONV_BIAS:
+        return IMAGENET
+    backbone = str(config.BACKBONE)
+    names = [f"torchvision/{backbone}_imagenet1k_{version}" for version in ("v2", "v1")]
+    if not config.RESNET_STRIDE_IN_3X3:
+        names = [f"detectron2/R-{backbone.removeprefix('resnet')}"]
+    found = next((name for name in names if name in RELEASED), None)
+    if found is None:
+        raise DownloadError(
+            f"No ImageNet weights of {backbone!r} are known by name. `mrcnn convert` takes a file of torchvision or "
+            "timm."
+        )
+    return found
 
 
 def _is_fine(path: Path) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrcnn.cli import main
+from mrcnn.cli import _PRESETS, main
+from mrcnn.presets import PRESETS
 from tests.command_line import error_line, running, settings, write_weights
 from tests.formats import samples
 from tests.shapes import KINDS, Shapes, ShapesConfig
@@ -301,6 +302,60 @@ def test_train_on_other_classes_leaves_their_layers_out(train, tmp_path, capsys)
     path = write_weights(tmp_path / "b.h5", kind="backbone")
     model = train("--weights", str(path))
     assert model.calls == [("load", str(path), ()), "new run", "train"] and model.config.BACKBONE == "resnet14"
+
+
+@pytest.fixture
+def sought(monkeypatch):
+    """Names of weights that are looked for; what is found is `sought.path`."""
+    from mrcnn.cli import training
+
+    class Sought(list):
+        path = None
+
+        def __call__(self, name):
+            self.append(name)
+            return self.path
+
+    found = Sought()
+    monkeypatch.setattr(training, "find_weights", found)
+    return found
+
+
+def test_train_by_a_preset(train, sought, tmp_path):
+    assert sorted(_PRESETS) == sorted(PRESETS)
+    whole = {"class_names": ["BG", *KINDS]}
+    sought.path = write_weights(tmp_path / "legacy.h5", config=ShapesConfig().to_dict(), **whole)
+    config = train("--preset", "modern", "--config", "IMAGE_MIN_DIM=128").config
+    assert set(sought) == {"torchvision/maskrcnn_resnet50_fpn_v2_coco"}
+    modern = {**PRESETS["modern"], "BACKBONE": ShapesConfig.BACKBONE, "IMAGE_MIN_DIM": 128}
+    for field, value in modern.items():
+        np.testing.assert_array_equal(getattr(config, field), value, err_msg=field)
+    assert config.NUM_CLASSES == 4 and config.IMAGES_PER_GPU == ShapesConfig.IMAGES_PER_GPU
+    # What the weights were trained with gives way to the original's numbers, too.
+    sought.path = write_weights(tmp_path / "modern.h5", config=config.to_dict(), **whole)
+    legacy = train("--weights", "modern.h5", "--preset", "legacy").config
+    assert (legacy.ROI_ALIGN, legacy.IMAGE_MIN_DIM, legacy.BACKBONE) == ("legacy", 800, ShapesConfig.BACKBONE)
+    assert train("--weights", "none", "--preset", "modern").config.BACKBONE == "resnet50"
+    assert train("--weights", "none").config.ROI_ALIGN == "legacy"
+    # A backbone's weights hang on how they are computed with.
+    hang = {"BACKBONE": "resnet18", "RESNET_STRIDE_IN_3X3": False, "IMAGE_CHANNEL_ORDER": "bgr"}
+    sought.path = write_weights(tmp_path / "b.h5", kind="backbone", config=hang)
+    backbone = train("--weights", "b.h5", "--preset", "modern").config
+    assert {field: getattr(backbone, field) for field in hang} == hang and backbone.ROI_ALIGN == "aligned"
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--preset", "modern"], "torchvision/resnet50_imagenet1k_v2"),
+        (["--preset", "detectron2", "--config", "BACKBONE=resnet101"], "detectron2/R-101"),
+        ([], "imagenet"),
+    ],
+)
+def test_train_from_imagenet_takes_what_the_preset_computes_with(train, sought, tmp_path, options, name):
+    sought.path = write_weights(tmp_path / "b.h5", kind="backbone")
+    assert train("--weights", "imagenet", *options).calls[0] == ("load", str(sought.path), ())
+    assert sought == [name]
 
 
 def test_train_tells_users_mistakes(shapes, tmp_path, capsys):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from mrcnn import downloads
+from mrcnn import downloads, imagenet
 from mrcnn.cli import main
 from mrcnn.cli import training as command
+from mrcnn.config import Config
 from mrcnn.downloads import DownloadError
 from mrcnn.imagenet import _first_kernel, fetch_imagenet, load_application
 from mrcnn.layers.keras_backbone import application
@@ -157,3 +158,9 @@ def test_training_from_imagenet_on_the_command_line(released, tmp_path, monkeypa
     assert not released.requests
     assert main([*argv, "BACKBONE=keras:MobileNetV3Smal"]) == 1
     assert "Did you mean 'keras:MobileNetV3Small'" in capsys.readouterr().err
+
+
+def test_imagenet_of_a_resnet_is_that_of_its_recipe(monkeypatch):
+    monkeypatch.setattr(imagenet, "find_weights", lambda name: name)
+    assert fetch_imagenet(Config()) == "imagenet"
+    assert fetch_imagenet(Config.modern()()) == "torchvision/resnet50_imagenet1k_v2"

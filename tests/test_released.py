@@ -12,9 +12,10 @@ import threading
 import numpy as np
 import pytest
 
-from mrcnn import downloads, released
+from mrcnn import downloads, presets, released
+from mrcnn.config import Config
 from mrcnn.downloads import DownloadError, Release
-from mrcnn.released import RELEASED, fetch_released, find_weights, find_with_part, is_released
+from mrcnn.released import RELEASED, fetch_released, find_weights, find_with_part, imagenet_name, is_released
 from mrcnn.weights.info import inspect_weights
 from tests.foreign_weights import resnet18, torch_state, torchvision_v1
 from tests.test_downloads import Handler
@@ -62,7 +63,7 @@ def test_fetched_and_converted_once(server, tmp_path):
     changed = path.stat().st_mtime_ns
     assert find_weights(NAME) == path and path.stat().st_mtime_ns == changed
     assert len(server.requests) == 1
-    assert find_with_part(NAME) == (path, None)
+    assert find_with_part(NAME, Config()) == (path, None)
 
 
 def test_what_another_version_converted_is_converted_anew(server, tmp_path, monkeypatch):
@@ -118,8 +119,38 @@ def test_a_backbone(server, tmp_path, monkeypatch):
     server.payload = path.read_bytes()
     name = "torchvision/resnet18_imagenet1k_v1"
     monkeypatch.setitem(RELEASED, name, Release(RELEASED[NAME].url, "r.pth", magics=released._MAGICS))
-    assert find_with_part(fetch_released(name, cache_dir=tmp_path / "elsewhere", progress=False))[1] == "backbone"
+    path = fetch_released(name, cache_dir=tmp_path / "elsewhere", progress=False)
+    assert find_with_part(path, Config()) == (path, "backbone")
     assert left_in(tmp_path / "elsewhere") == ["r.pth", f"torchvision-resnet18_imagenet1k_v1.v{released.VERSION}.h5"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "fields", "name"),
+    [
+        ("legacy", {}, "imagenet"),
+        ("modern", {}, "torchvision/resnet50_imagenet1k_v2"),
+        ("torchvision_v1", {"BACKBONE": "resnet18"}, "torchvision/resnet18_imagenet1k_v1"),
+        ("detectron2", {"BACKBONE": "resnet101"}, "detectron2/R-101"),
+    ],
+)
+def test_imagenet_is_what_the_backbone_computes_with(preset, fields, name):
+    config = presets.subclass(Config, preset).from_dict(fields)
+    assert imagenet_name(config) == name and (name == "imagenet" or name in RELEASED)
+
+
+def test_imagenet_by_name(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server.payload = torch_state(tmp_path / "resnet18-x.pth", resnet18(np.random.default_rng(0))).read_bytes()
+    name = "torchvision/resnet18_imagenet1k_v1"
+    monkeypatch.setitem(RELEASED, name, Release(RELEASED[NAME].url, "r.pth", magics=released._MAGICS))
+    config = Config.modern().from_dict({"BACKBONE": "resnet18"})
+    path, only = find_with_part("imagenet", config)
+    assert only == "backbone" and inspect_weights(path).backbone == "resnet18"
+    (tmp_path / "imagenet").write_bytes(path.read_bytes())
+    assert find_with_part("imagenet", config)[0] == tmp_path.joinpath("imagenet").relative_to(tmp_path)
+    for backbone in ("resnext50_32x4d", "resnet14"):
+        with pytest.raises(DownloadError, match=f"No ImageNet weights of '{backbone}'.*mrcnn convert"):
+            imagenet_name(Config.modern().from_dict({"BACKBONE": backbone}))
 
 
 def test_what_is_no_network_is_refused(server, tmp_path, monkeypatch):

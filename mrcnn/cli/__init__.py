@@ -33,6 +33,8 @@ _ENGINES = ("auto", "keras", "openvino", "onnxruntime")
 _PRECISIONS = ("auto", "float32", "bfloat16", "int8", "f32", "bf16")
 # Names of mrcnn.results.saving.FORMATS, and pictures.
 _RESULTS = ("pictures", "coco", "labelme", "yolo", "labels", "csv")
+# Names of mrcnn.presets.PRESETS.
+_PRESETS = ("legacy", "torchvision_v1", "torchvision_v2", "detectron2", "detectron2_lsj", "modern")
 _LONGEST_MESSAGE = 500
 
 
@@ -183,9 +185,13 @@ def _add_train(commands: Any) -> argparse.ArgumentParser:
     command.add_argument("--val-images", metavar="DIR", help="folder of its images (default: that of --images)")
     add_format(command, split=False)
     command.add_argument(
-        "--weights", metavar="W", default="coco",
-        help="what to start from: coco (default), imagenet, none, others' by name (see `mrcnn convert`), or a .h5 or "
-        ".weights.h5 file",
+        "--weights", metavar="W",
+        help="what to start from: coco (default, or the preset's), imagenet, none, others' by name (see `mrcnn "
+        "convert`), or a .h5 or .weights.h5 file",
+    )  # fmt: skip
+    command.add_argument(
+        "--preset", choices=_PRESETS, metavar="P",
+        help=f"of a new run, the network and how it is trained: {', '.join(_PRESETS)} (default: the file's, or legacy)",
     )  # fmt: skip
     command.add_argument(
         "--layers", metavar="STAGE",

@@ -20,20 +20,32 @@ from mrcnn.cli.data_options import DEFAULT_AUGMENTATION
 from mrcnn.cli.optimization import optimization_settings, resume_command
 from mrcnn.cli.reporting import PROGRESS, monitoring_values
 from mrcnn.cli.resuming import checkpoint_to_resume, training_plan
+from mrcnn.config import Config
 from mrcnn.data.dataset import Dataset, number_classes
 from mrcnn.interrupts import TrainingInterrupted
+from mrcnn.presets import PRESETS, subclass
+from mrcnn.released import imagenet_name
 from mrcnn.run_record import BEST_NAME, REPORT_NAME
 from mrcnn.weights.info import CLASS_LAYERS, MASK_RCNN, WeightsInfo, inspect_weights
 
 _DEFAULT_NAME = "mrcnn"
 _MOST_VALIDATION_STEPS = 50
+# What training with a preset starts from.
+_WEIGHTS_OF = {
+    "torchvision_v1": "torchvision/maskrcnn_resnet50_fpn_coco",
+    "torchvision_v2": "torchvision/maskrcnn_resnet50_fpn_v2_coco",
+    "detectron2": "detectron2/mask_rcnn_R_50_FPN_3x",
+    "detectron2_lsj": "detectron2/mask_rcnn_R_50_FPN_400ep_LSJ",
+    "modern": "torchvision/maskrcnn_resnet50_fpn_v2_coco",
+}
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, and say where the last checkpoint is."""
     train_set, val_set = _datasets(args)
+    args.weights = args.weights or _WEIGHTS_OF.get(args.preset, "coco")
     info, resumes = _start(args)
-    values = training_values(info)
+    values = training_values(info, None if resumes else args.preset)
     stored_name = values.get("NAME")
     name = args.name or stored_name or _DEFAULT_NAME
     classes_match = _classes_match(info, train_set)
@@ -106,14 +118,14 @@ def _start(args: argparse.Namespace) -> tuple[WeightsInfo | None, bool]:
     if checkpoint is not None:
         note(f"going on from {checkpoint}")
         return inspect_weights(checkpoint), True
-    if args.weights == "none" or (args.weights == "imagenet" and _is_of_keras(args)):  # which MaskRCNN loads
+    if args.weights == "imagenet":
+        config = make_config(None, training_values(None, args.preset), args.config)
+        if application_of(config.BACKBONE) is not None:  # which MaskRCNN loads
+            return None, False
+        return inspect_weights(find_weights(imagenet_name(config))), False
+    if args.weights == "none":
         return None, False
     return (inspect_weights(find_weights(args.weights)) if named else info), False
-
-
-def _is_of_keras(args: argparse.Namespace) -> bool:
-    """Whether a backbone of keras.applications is asked for."""
-    return application_of(dict(args.config).get("BACKBONE")) is not None
 
 
 def _classes_match(info: WeightsInfo | None, dataset: Dataset) -> bool:
@@ -136,13 +148,27 @@ def _datasets(args: argparse.Namespace) -> tuple[Dataset, Dataset | None]:
     return train_set, val_set
 
 
-def training_values(info: WeightsInfo | None) -> dict[str, Any]:
-    """The configuration to start from: the one that the weights were trained with, as far as they tell."""
+def training_values(info: WeightsInfo | None, preset: str | None = None) -> dict[str, Any]:
+    """The configuration to start from.
+
+    Args:
+        info: of the weights: what they were trained with, as far as they tell.
+        preset: a name in `mrcnn.presets.PRESETS`, whose values go before a trained network's. What a backbone's weights
+            hang on goes before the preset.
+    """
+    chosen = {} if preset is None else _preset_values(preset)
     if info is None:
-        return {}
+        return chosen
     if info.kind == MASK_RCNN:
-        return stored_values(info)
+        stored = stored_values(info)
+        return {**stored, **chosen, **{name: stored[name] for name in ("BACKBONE",) if name in stored}}
     if info.config is not None:  # of converted weights: what they hang on
-        return stored_values(info)
+        return {**chosen, **stored_values(info)}
     values = {} if info.backbone in (None, "custom") else {"BACKBONE": info.backbone}
-    return values | ({} if info.image_channels is None else {"IMAGE_CHANNEL_COUNT": info.image_channels})
+    return {**chosen, **values, **({} if info.image_channels is None else {"IMAGE_CHANNEL_COUNT": info.image_channels})}
+
+
+def _preset_values(name: str) -> dict[str, Any]:
+    """All fields that some preset sets, as this one has them, for a configuration that may have had another."""
+    chosen = subclass(Config, name)
+    return {field: getattr(chosen, field) for preset in PRESETS.values() for field in preset}
