@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 endif
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help setup setup-backends setup-browser setup-labelme setup-peers demo test test-tensorflow test-jax test-torch test-all lint format bench clean
+.PHONY: help setup setup-backends setup-browser setup-labelme setup-peers demo test test-plain test-tensorflow test-jax test-torch test-stopping test-all lint format bench clean
 
 help:
 	@echo "make setup     virtual environment in $(VENV), with TensorFlow (CPU)"
@@ -63,19 +63,23 @@ setup-labelme: .venv-labelme/.ready
 demo: setup
 	$(BIN)/mrcnn demo --output out/demo
 
-# One process for each backend, for Keras takes it once; two at a time, for a test keeps hardly more than one core busy.
+# One process for each backend, for Keras takes it once, and others for what no backend changes; two at a time, the
+# longest first, for a test keeps hardly more than one core busy.
 test: setup-backends setup-browser setup-labelme
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-jax test-tensorflow test-torch
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-plain test-jax test-tensorflow test-torch test-stopping
 
 # What stops and resumes training has a process of its own: at the end of a long one TensorFlow crashed in it twice (a
 # segmentation fault in the first training that a signal is sent to), for a reason that is not known.
 STOPPING := tests/test_resuming.py tests/test_resuming_measuring.py
-test-tensorflow: setup-backends setup-browser setup-labelme
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" $(STOPPING:%=--ignore %)
-	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" $(STOPPING)
 
-test-jax test-torch: test-%: setup-backends
-	KERAS_BACKEND=$* $(PYTEST) -m "backends and not slow"
+test-plain: setup-backends setup-browser setup-labelme
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not backends and not slow" $(STOPPING:%=--ignore %)
+
+test-tensorflow test-jax test-torch: test-%: setup-backends
+	KERAS_BACKEND=$* $(PYTEST) -m "backends and not slow" $(if $(filter tensorflow,$*),$(STOPPING:%=--ignore %))
+
+test-stopping: setup-backends
+	KERAS_BACKEND=tensorflow $(PYTEST) -m "not slow" $(STOPPING)
 
 test-all: setup-backends setup-browser setup-labelme setup-peers
 	KERAS_BACKEND=tensorflow $(PYTEST)
