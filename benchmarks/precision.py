@@ -1,6 +1,6 @@
 """What engines and precisions cost on the nuclei demo: average precision, and how far results lie from Keras's.
 
-    python -m benchmarks.precision [--limit N] [--output FILE.json]
+    python -m benchmarks.precision [--weights FILE] [--limit N] [--output FILE.json]
 
 All right halves of the demo's frames, which its network was not trained on; int8 is calibrated on left halves. All are
 compared detection by detection with Keras in float32, at the demo's threshold of confidence. Boxes that end at the
@@ -38,6 +38,7 @@ RUNS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", default="nuclei", help="of a network of nuclei; default: the demo's")
     parser.add_argument("--limit", type=int, default=None, help="only the first N images")
     parser.add_argument("--calibration", type=int, default=20, help="left halves that int8 is calibrated on")
     parser.add_argument("--output", type=Path, help="a JSON file for the results")
@@ -45,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = fetch_hela()
     held_out, trained_on = HelaNuclei(folder, "right"), HelaNuclei(folder, "left")
     ids = list(held_out.image_ids)[: arguments.limit]
-    strict = load_network("nuclei", [], None, None).model
-    loose = load_network("nuclei", [], None, 0.05).model  # for a precision-recall curve that is whole
+    strict = load_network(arguments.weights, [], None, 0.5).model
+    loose = load_network(arguments.weights, [], None, 0.05).model  # for a precision-recall curve that is whole
     inputs = [network_inputs(held_out.load_image(i), strict.config) for i in ids]
     rows: list[dict[str, Any]] = []
     reference: list[Any] = []

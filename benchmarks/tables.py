@@ -1,7 +1,7 @@
 """The tables of the docs, made of the results in `benchmarks/results`, so that nobody copies numbers by hand.
 
     python -m benchmarks.tables                prints them
-    python -m benchmarks.tables --write        puts them where they belong in docs/detection.md and README.md
+    python -m benchmarks.tables --write        puts them where they belong in the pages of the docs and README.md
 
 A table's place is between the lines `<!-- NAME -->` and `<!-- end of NAME -->`; what is between them is replaced.
 """
@@ -17,10 +17,11 @@ from typing import Any
 
 from benchmarks.bars import Results, bars
 from benchmarks.driver import ROOT
+from benchmarks.recipes.tables import ablation, same_time
 from benchmarks.stages import STAGES
 
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = (ROOT / "docs" / "detection.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "detection.md", ROOT / "docs" / "recipes.md", ROOT / "README.md")
 # The files of results, by what they are called here.
 FILES = {
     "inference": "epyc-avx512-2-cores.json",
@@ -29,6 +30,9 @@ FILES = {
     "peaks": "peak.json",
     "flops": "flops.json",
     "around": "prepost.json",
+    "recipes": "recipes-20-minutes.json",
+    "ablation": "recipes-250-steps.json",
+    "modern_precision": "precision-modern.json",
 }
 _ENGINES = {"keras": "Keras (TensorFlow)", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}
 _STAGES = {
@@ -119,11 +123,11 @@ def _not_products(measured: dict[str, Any]) -> float:
     return measured["total"] - sum(seconds for kind, seconds in kinds if kind.startswith(_PRODUCTS))
 
 
-def precision(results: Results) -> str:
+def precision(results: Results, of: str = "precision") -> str:
     """What precision costs."""
     head = ("engine", "precision", "mask AP", "box AP", "found again", "boxes, pixels", "at the border", "scores")
     rows = [head]
-    for row in results["precision"]["results"]:
+    for row in results[of]["results"]:
         found = f"{row['matched']} of {row['of']}"
         if (row["engine"], row["precision"]) == ("keras", "float32"):
             apart = ["the reference", "", ""]
@@ -179,6 +183,9 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "precision": precision,
     "aims": aims,
     "readme": readme,
+    "recipes": lambda results: _table(same_time(results["recipes"])),
+    "ablation": lambda results: _table(ablation(results["ablation"])),
+    "modern_precision": lambda results: precision(results, "modern_precision"),
 }
 
 

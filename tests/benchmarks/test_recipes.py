@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.driver import ROOT
 from benchmarks.recipes import __main__ as recipes
+from benchmarks.recipes import tables
 from benchmarks.recipes.settings import (
     LEGACY,
     LEGACY_ALL_SCORES,
@@ -19,6 +21,7 @@ from benchmarks.recipes.settings import (
     config,
     numbers_of,
 )
+from benchmarks.tables import read_results
 from mrcnn.config import Config
 from mrcnn.presets import PRESETS
 
@@ -72,3 +75,34 @@ def test_a_file_of_another_setting_is_not_added_to(tmp_path):
     assert recipes.known_results(path, setting) == {"legacy": {"steps": 9}}
     with pytest.raises(SystemExit, match="another setting"):
         recipes.known_results(path, {**setting, "minutes": 20})
+
+
+def result(mask, box, seconds=1.0):
+    scores = {"mask": {"ap": mask, "ap50": 0.9}, "box": {"ap": box, "ap50": 0.8}}
+    return {"steps": 1234, "processor_seconds_of_a_step": seconds, **scores}
+
+
+def test_tables():
+    results = {name: result(0.6, 0.5) for name in RUNS}
+    results |= {MODERN: result(0.7, 0.6), f"{MODERN}, seed 1": result(0.71, 0.57), LEGACY: result(0.4, 0.3, 1.25)}
+    results |= {f"levels rounded, seed {seed}": result(0.1, 0.1) for seed in (1, 2)}
+    assert tables.same_time({"results": results})[1] == (LEGACY, "1,234", "0.400", "0.900", "0.300", "0.800")
+    assert tables.spread({"results": results}, "box") == pytest.approx(0.03)
+    head, modern, *rows = tables.ablation({"results": results})
+    assert {len(row) for row in (head, modern, *rows)} == {5} and len(rows) == 3 + len(SWITCHES)
+    assert modern[2:] == ("0.700", "0.600", "1.00 s of a core")
+    assert rows[0] == ("seed 1", "", "+0.010", "-0.030", "+0%")
+    assert rows[1] == ("all: legacy", "", "-0.300", "-0.300", "+25%")
+    (suppression,) = (row for row in rows if row[0].startswith("suppression"))
+    assert suppression[1:] == ("`DETECTION_NMS_THRESHOLD`", "-0.100", "-0.100", "the same weights")
+
+
+def test_the_pages_tell_what_was_measured():
+    page, readme = (" ".join((ROOT / name).read_text("utf-8").split()) for name in ("docs/recipes.md", "README.md"))
+    ablation, twenty = (read_results()[name] for name in ("ablation", "recipes"))
+    assert len(tables.seeds(ablation)) == 3
+    mask, box = (tables.spread(ablation, kind) for kind in ("mask", "box"))
+    assert f"lie {mask:.3f} mask AP and {box:.3f} box AP apart" in page
+    modern, legacy = (twenty["results"][name]["mask"]["ap"] for name in (MODERN, LEGACY))
+    assert f"mask AP of {modern:.3f} with the modern recipe and {legacy:.3f} with the original's" in readme
+    assert f"after {ablation['steps']} steps each" in page and f"for {twenty['minutes']:g} minutes of two cores" in page
