@@ -18,7 +18,7 @@ def test_a_test_installs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something was run", pytrace=False))
     with pytest.raises(pytest.fail.Exception, match="run `make setup-labelme`"):
         labelme_tool.read(tmp_path, tmp_path / "a.json")
-    for target in ("test", "test-tensorflow", "test-all"):
+    for target in ("test", "test-plain", "test-all"):
         assert "setup-labelme" in re.search(rf"^{target}:(.*)$", MAKEFILE, re.MULTILINE)[1].split(), target
 
 
