@@ -8,6 +8,7 @@ import http.server
 import os
 import re
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_imagenet_by_name(server, tmp_path, monkeypatch):
     path, only = find_with_part("imagenet", config)
     assert only == "backbone" and inspect_weights(path).backbone == "resnet18"
     (tmp_path / "imagenet").write_bytes(path.read_bytes())
-    assert find_with_part("imagenet", config)[0] == tmp_path.joinpath("imagenet").relative_to(tmp_path)
+    assert find_with_part("imagenet", config)[0] == Path("imagenet")
     for backbone in ("resnext50_32x4d", "resnet14"):
         with pytest.raises(DownloadError, match=f"No ImageNet weights of '{backbone}'.*mrcnn convert"):
             imagenet_name(Config.modern().from_dict({"BACKBONE": backbone}))

@@ -161,7 +161,9 @@ def training_values(info: WeightsInfo | None, preset: str | None = None) -> dict
         return chosen
     if info.kind == MASK_RCNN:
         stored = stored_values(info)
-        return {**stored, **chosen, **{name: stored[name] for name in ("BACKBONE",) if name in stored}}
+        if "BACKBONE" in stored:  # whose depth is not the preset's to choose
+            chosen.pop("BACKBONE", None)
+        return {**stored, **chosen}
     if info.config is not None:  # of converted weights: what they hang on
         return {**chosen, **stored_values(info)}
     values = {} if info.backbone in (None, "custom") else {"BACKBONE": info.backbone}
